@@ -1,0 +1,1 @@
+"""Client of Sirdar, a self-hosted semantic search system."""
