@@ -1,0 +1,1 @@
+"""The services of Sirdar: runtime, inference and the tiers behind the gateway."""

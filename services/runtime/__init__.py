@@ -1,0 +1,1 @@
+"""What the four tiers share as gRPC servers and clients of each other."""

@@ -1,0 +1,157 @@
+"""What happens around every call of a tier: deadline, request id, metrics, logs, errors.
+
+grpc.aio runs its interceptors anew for every call; these are put around a
+method's handler once, when it is first called.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import grpc
+import structlog
+
+from services.runtime.deadline import set_deadline
+from services.runtime.telemetry import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT
+from sirdar.errors import PUSHBACK_TRAILER, STATUS_TRAILER, Internal, SirdarError, to_status
+
+REQUEST_ID = "x-request-id"
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+def request_id() -> str:
+    """The id of the call that is being served, to be sent along; empty outside of one."""
+    return _request_id.get()
+
+
+# Messages are opaque here: a handler's own types stay with its servicer.
+Request = Any
+Response = Any
+if TYPE_CHECKING:  # generic in the type stubs only
+    Handler: TypeAlias = grpc.RpcMethodHandler[Request, Response]
+else:
+    Handler = grpc.RpcMethodHandler
+
+
+class Context(Protocol):
+    """What is used of grpc.aio's ServicerContext."""
+
+    def invocation_metadata(self) -> Any: ...
+    def time_remaining(self) -> float | None: ...
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None: ...
+    def trailing_metadata(self) -> Any: ...
+    async def abort(self, code: grpc.StatusCode, details: str, trailing_metadata: Any) -> None: ...
+
+
+class MethodInterceptor:
+    """Wraps the handler of one method, named `/package.Service/Method`."""
+
+    def __init__(self, tier: str, full_method: str) -> None:
+        _, service, self._method = full_method.split("/")
+        labels = (tier, service, self._method)
+        self._labels = labels
+        self._seconds = REQUEST_SECONDS.labels(*labels)
+        self._in_flight = REQUESTS_IN_FLIGHT.labels(*labels)
+        self._ok = REQUESTS.labels(*labels, "OK")
+
+    def wrap(self, handler: Handler) -> Handler:
+        """The same method with everything around it."""
+        # grpc's types know only of behaviours that block.
+        behaviours: Any = handler
+        kind = (
+            f"{'stream' if handler.request_streaming else 'unary'}_"
+            f"{'stream' if handler.response_streaming else 'unary'}"
+        )
+        around = self._stream if handler.response_streaming else self._unary
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        wrapped: Handler = make(
+            around(getattr(behaviours, kind)),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+        return wrapped
+
+    def _unary(
+        self, behaviour: Callable[[Request, Context], Awaitable[Response]]
+    ) -> Callable[[Request, Context], Awaitable[Response]]:
+        async def call(request: Request, context: Context) -> Response:
+            started = self._begin(context)
+            try:
+                response = await behaviour(request, context)
+            except BaseException as error:
+                await self._fail(error, context, started)
+                raise
+            self._end(started)
+            return response
+
+        return call
+
+    def _stream(
+        self, behaviour: Callable[[Request, Context], AsyncIterator[Response]]
+    ) -> Callable[[Request, Context], AsyncIterator[Response]]:
+        async def call(request: Request, context: Context) -> AsyncIterator[Response]:
+            started = self._begin(context)
+            try:
+                async for response in behaviour(request, context):
+                    yield response
+            except BaseException as error:
+                await self._fail(error, context, started)
+                raise
+            self._end(started)
+
+        return call
+
+    def _begin(self, context: Context) -> float:
+        self._in_flight.inc()
+        set_deadline(context.time_remaining())
+        identity = ""
+        for key, value in context.invocation_metadata() or ():
+            if key == REQUEST_ID:
+                identity = str(value)[:64]
+        identity = identity or secrets.token_hex(8)
+        _request_id.set(identity)
+        structlog.contextvars.bind_contextvars(request_id=identity)
+        context.set_trailing_metadata(((REQUEST_ID, identity),))
+        return time.perf_counter()
+
+    def _end(self, started: float) -> None:
+        seconds = time.perf_counter() - started
+        self._in_flight.dec()
+        self._seconds.observe(seconds)
+        self._ok.inc()
+        log.debug("answered", method=self._method, seconds=round(seconds, 6))
+
+    async def _fail(self, error: BaseException, context: Context, started: float) -> None:
+        seconds = time.perf_counter() - started
+        self._in_flight.dec()
+        self._seconds.observe(seconds)
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            REQUESTS.labels(*self._labels, "CANCELLED").inc()
+            return
+        refusal = error if isinstance(error, SirdarError) else self._fault(error)
+        REQUESTS.labels(*self._labels, refusal.code.name).inc()
+        log.info(
+            "refused",
+            method=self._method,
+            code=refusal.code.name,
+            reason=refusal.reason,
+            message=refusal.message,
+            seconds=round(seconds, 6),
+        )
+        trailers = [(STATUS_TRAILER, to_status(refusal).SerializeToString())]
+        if refusal.retry_after is not None:
+            milliseconds = max(1, round(refusal.retry_after.total_seconds() * 1000))
+            trailers.append((PUSHBACK_TRAILER, str(milliseconds).encode()))
+        # abort() replaces what set_trailing_metadata() gave.
+        trailers.extend(context.trailing_metadata() or ())
+        await context.abort(refusal.code, refusal.message, tuple(trailers))
+
+    def _fault(self, error: BaseException) -> Internal:
+        """A fault of ours: the caller learns that much, the log the rest."""
+        log.error("fault", method=self._method, exc_info=error)
+        return Internal(f"internal error, request id {request_id()}; the server's log has more")

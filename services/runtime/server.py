@@ -1,0 +1,175 @@
+"""The one gRPC server that the four tiers are built on."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+import grpc
+import structlog
+import uvloop
+from grpc_channelz.v1 import channelz, channelz_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from services.runtime.drain import Drain
+from services.runtime.handlers import Handlers
+from services.runtime.settings import ServerSettings
+from services.runtime.telemetry import SERVING, MetricsServer, configure_logging
+from sirdar.errors import FailedPrecondition, SirdarError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class TierServer:
+    """A tier's server: health, reflection, channelz and the services that the tier registers.
+
+    It listens from the start, so that health can be asked while models load
+    and shards open; until then calls are refused with UNAVAILABLE.
+    """
+
+    def __init__(self, tier: str, settings: ServerSettings) -> None:
+        self.tier = tier
+        self.drain = Drain()
+        self.port = 0
+        self._settings = settings
+        self._services: list[str] = []
+        self._handlers = Handlers(tier)
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(
+            options=_server_options(settings), maximum_concurrent_rpcs=None
+        )
+        self._server.add_generic_rpc_handlers((self._handlers,))
+
+    def register(
+        self, add_to_server: Callable[[Any, Any], None], servicer: object, service: str
+    ) -> None:
+        """Adds a service by its generated `add_..._to_server` function and its full name."""
+        add_to_server(servicer, self._handlers.services)
+        self._services.append(service)
+
+    async def start(self) -> None:
+        """Listens. Raises FailedPrecondition when the port is taken."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._handlers.plumbing)
+        channelz_pb2_grpc.add_ChannelzServicer_to_server(
+            channelz.aio.ChannelzServicer(), self._handlers.plumbing
+        )
+        await self._health.set("", _NOT_SERVING)
+        address = f"{self._settings.host}:{self._settings.port}"
+        try:
+            credentials = server_credentials(self._settings)
+            self.port = (
+                self._server.add_secure_port(address, credentials)
+                if credentials
+                else self._server.add_insecure_port(address)
+            )
+        except RuntimeError as error:
+            raise FailedPrecondition(
+                f"cannot listen on {address}: the port is taken or the address is not of this "
+                "machine; free it or set port to another",
+                reason="PORT_TAKEN",
+            ) from error
+        await self._server.start()
+
+    async def set_serving(self) -> None:
+        """Everything is loaded, opened and warm: calls are let in."""
+        names = (*self._services, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection.aio.ReflectionServicer(names), self._handlers.plumbing
+        )
+        self._handlers.open = True
+        for service in ("", *self._services):
+            await self._health.set(service, _SERVING)
+        SERVING.labels(self.tier).set(1)
+
+    async def stop(self) -> None:
+        """Drains: NOT_SERVING, notice, end of streams, end of calls in flight, stop."""
+        SERVING.labels(self.tier).set(0)
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._settings.drain_notice_seconds)
+        self.drain.begin()
+        await self._server.stop(self._settings.drain_grace_seconds)
+
+
+def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
+    """TLS of the server as the settings ask for it; None without."""
+    if settings.tls_certificate_file is None or settings.tls_key_file is None:
+        if settings.tls_certificate_file or settings.tls_key_file or settings.tls_client_ca_file:
+            raise FailedPrecondition(
+                "TLS needs both tls_certificate_file and tls_key_file", reason="BAD_SETTINGS"
+            )
+        return None
+    try:
+        pair = (settings.tls_key_file.read_bytes(), settings.tls_certificate_file.read_bytes())
+        roots = settings.tls_client_ca_file.read_bytes() if settings.tls_client_ca_file else None
+    except OSError as error:
+        raise FailedPrecondition(f"cannot read TLS file: {error}", reason="BAD_SETTINGS") from error
+    return grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
+
+
+def _server_options(settings: ServerSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # A taken port is refused instead of shared in silence.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_seconds * 1000)),
+        # Streams see ShuttingDown only on drain; on an aged connection they may run on.
+        ("grpc.max_connection_age_grace_ms", 3_600_000),
+        # Clients ping every 30 s, also while idle (channel.py).
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.enable_channelz", 1),
+    ]
+
+
+S = TypeVar("S", bound=ServerSettings)
+Wire = Callable[[S, TierServer], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def serve(tier: str, settings: S, wire: Wire[S]) -> AsyncIterator[TierServer]:
+    """A running tier: SERVING inside the block, drained and closed after it."""
+    server = TierServer(tier, settings)
+    await server.start()
+    metrics = None
+    try:
+        if settings.metrics_port is not None:
+            metrics = MetricsServer(settings.host, settings.metrics_port)
+        async with wire(settings, server):
+            await server.set_serving()
+            log.info("serving", address=f"{settings.host}:{server.port}")
+            try:
+                yield server
+            finally:
+                await server.stop()
+    finally:
+        await server.stop()
+        if metrics is not None:
+            metrics.close()
+
+
+def run(tier: str, settings: S, wire: Wire[S]) -> None:
+    """Runs a tier until SIGTERM or SIGINT, then drains it. Exits with 1 when it cannot start."""
+    configure_logging(tier, settings)
+    try:
+        uvloop.run(_run(tier, settings, wire))
+    except SirdarError as error:
+        log.error("cannot run", reason=error.reason, message=error.message)
+        sys.exit(1)
+
+
+async def _run(tier: str, settings: S, wire: Wire[S]) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with serve(tier, settings, wire):
+        await stopping.wait()
+        log.info("draining")
+    log.info("stopped")
