@@ -1,0 +1,1 @@
+"""The gateway: composes embedder and retriever into one search API."""

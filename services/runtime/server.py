@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from services.runtime.drain import Drain
 from services.runtime.handlers import Handlers
-from services.runtime.settings import ServerSettings
+from services.runtime.settings import ServerSettings, load_settings
 from services.runtime.telemetry import SERVING, MetricsServer, configure_logging
 from sirdar.errors import FailedPrecondition, SirdarError
 
@@ -154,8 +154,12 @@ async def serve(tier: str, settings: S, wire: Wire[S]) -> AsyncIterator[TierServ
             metrics.close()
 
 
-def run(tier: str, settings: S, wire: Wire[S]) -> None:
+def run(tier: str, settings_class: type[S], wire: Wire[S]) -> None:
     """Runs a tier until SIGTERM or SIGINT, then drains it. Exits with 1 when it cannot start."""
+    try:
+        settings = load_settings(settings_class)
+    except SirdarError as error:
+        sys.exit(f"{tier}: {error.message}")
     configure_logging(tier, settings)
     try:
         uvloop.run(_run(tier, settings, wire))

@@ -35,11 +35,14 @@ def server_config(tier: str) -> SettingsConfigDict:
         cli_kebab_case=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        cli_prog_name=tier,
     )
 
 
 class ServerSettings(BaseSettings):
     """What every tier can be told."""
+
+    model_config = SettingsConfigDict(use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all."""

@@ -43,7 +43,7 @@ class Probe(embedder_pb2_grpc.EmbedderServiceServicer):
         self.remaining: float | None = None
         self.request_id = ""
 
-    async def EmbedTexts(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def EmbedTexts(self, request: Any, context: Any) -> Any:
         word = request.texts[0]
         if word == "bad":
             raise InvalidArgument.field("texts[0]", "must not be bad")
@@ -57,7 +57,7 @@ class Probe(embedder_pb2_grpc.EmbedderServiceServicer):
         self.request_id = request_id()
         return embedder_pb2.EmbedTextsResponse()
 
-    async def StreamEmbedTexts(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def StreamEmbedTexts(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         async for request in self._server.drain.requests(requests):
             if request.request.texts[0] == "bad":
                 raise InvalidArgument("bad stream")

@@ -1,0 +1,28 @@
+"""Starts the gateway: `python -m gateway --help`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.backends import Embedder, Retriever
+from gateway.servicer import SERVICE, SearchServicer
+from gateway.settings import GatewaySettings
+from services.runtime.server import TierServer, run
+from sirdar.v1 import search_pb2_grpc
+
+
+@asynccontextmanager
+async def wire(settings: GatewaySettings, server: TierServer) -> AsyncIterator[None]:
+    limit = settings.max_message_bytes
+    embedder = Embedder(settings.embedder_address, limit, settings.tier_tls)
+    retriever = Retriever(settings.retriever_addresses[0], limit, settings.tier_tls)
+    try:
+        servicer = SearchServicer(settings, embedder, retriever, server.drain)
+        server.register(search_pb2_grpc.add_SearchServiceServicer_to_server, servicer, SERVICE)
+        yield
+    finally:
+        await embedder.close()
+        await retriever.close()
+
+
+if __name__ == "__main__":
+    run("gateway", GatewaySettings, wire)

@@ -1,0 +1,158 @@
+"""Typed clients of the tiers: deadlines, retries and errors that name the tier."""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import grpc
+
+from services.runtime.channel import ClientTls, open_channel
+from services.runtime.deadline import outgoing_timeout, remaining_seconds
+from services.runtime.interceptors import REQUEST_ID, request_id
+from sirdar.errors import DeadlineExceeded, SirdarError, Unavailable, from_rpc_error, from_status
+from sirdar.v1 import (
+    common_pb2,
+    document_pb2,
+    embedder_pb2,
+    embedder_pb2_grpc,
+    retriever_pb2,
+    retriever_pb2_grpc,
+)
+
+Reply = TypeVar("Reply")
+Reply_co = TypeVar("Reply_co", covariant=True)
+
+
+class Method(Protocol[Reply_co]):
+    def __call__(
+        self, request: Any, *, timeout: float, metadata: tuple[tuple[str, str], ...]
+    ) -> Awaitable[Reply_co]: ...
+
+
+class Tier:
+    """A tier behind a channel."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self._name = name
+        self._address = address
+
+    async def call(self, method: Method[Reply], request: Any, limit_seconds: float) -> Reply:
+        """Calls with the time that is left, at most the limit.
+
+        Raises the tier's own error; Unavailable with reason
+        `<TIER>_UNREACHABLE` when nothing answers.
+        """
+        timeout = outgoing_timeout(limit_seconds)
+        try:
+            return await method(request, timeout=timeout, metadata=((REQUEST_ID, request_id()),))
+        except grpc.aio.AioRpcError as failed:
+            raise self._explain(from_rpc_error(failed), timeout) from failed
+
+    def _explain(self, error: SirdarError, timeout: float) -> SirdarError:
+        if error.reason != error.default_reason:
+            return error
+        if isinstance(error, Unavailable):
+            return Unavailable(
+                f"the {self._name} at {self._address} cannot be reached; check that it runs",
+                reason=f"{self._name.upper()}_UNREACHABLE",
+            )
+        if isinstance(error, DeadlineExceeded) and remaining_seconds() != 0.0:
+            return DeadlineExceeded(
+                f"the {self._name} did not answer within {timeout:.3g} s",
+                reason=f"{self._name.upper()}_TIMEOUT",
+            )
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedQuery:
+    """A query in a space; the vector stays as it travels."""
+
+    vector: common_pb2.Vector
+    space: common_pb2.EmbeddingSpace
+
+
+class Embedder(Tier):
+    """Client of the embedder."""
+
+    def __init__(self, address: str, max_message_bytes: int, tls: ClientTls | None) -> None:
+        super().__init__("embedder", address)
+        self._channel = open_channel(
+            address,
+            # Embedding has no effects: all of it may run twice.
+            retry_methods=["sirdar.v1.EmbedderService"],
+            max_message_bytes=max_message_bytes,
+            tls=tls,
+        )
+        self._stub: embedder_pb2_grpc.EmbedderServiceAsyncStub = (
+            embedder_pb2_grpc.EmbedderServiceStub(self._channel)  # type: ignore[assignment]
+        )
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def embed_query(
+        self, text: str, model: common_pb2.ModelRef, fingerprint: str, limit_seconds: float
+    ) -> EmbeddedQuery:
+        """Raises FailedPrecondition when the embedder serves another space."""
+        request = embedder_pb2.EmbedTextsRequest(
+            model=model,
+            texts=[text],
+            input_type=embedder_pb2.INPUT_TYPE_QUERY,
+            expected_fingerprint=fingerprint,
+        )
+        response = await self.call(self._stub.EmbedTexts, request, limit_seconds)
+        embedding = response.embeddings[0]
+        if embedding.HasField("error"):
+            raise from_status(embedding.error)
+        return EmbeddedQuery(embedding.vector, response.space)
+
+    async def embed_documents(
+        self,
+        documents: list[document_pb2.Document],
+        model: common_pb2.ModelRef,
+        fingerprint: str,
+        limit_seconds: float,
+    ) -> list[embedder_pb2.DocumentEmbedding]:
+        """Passages and vectors, or an error, for each document, in order."""
+        request = embedder_pb2.EmbedDocumentsRequest(
+            model=model,
+            documents=documents,
+            expected_fingerprint=fingerprint,
+            dtype=common_pb2.DTYPE_FLOAT16,
+        )
+        response = await self.call(self._stub.EmbedDocuments, request, limit_seconds)
+        return list(response.documents)
+
+    async def models(self, limit_seconds: float) -> list[common_pb2.ModelInfo]:
+        request = embedder_pb2.EmbedderServiceListModelsRequest()
+        return list((await self.call(self._stub.ListModels, request, limit_seconds)).models)
+
+
+class Retriever(Tier):
+    """Client of the retriever. `rpc` are its methods, for `call`."""
+
+    _READS = ("GetCollection", "ListCollections", "CheckDocuments", "GetDocument", "ListDocuments")
+    _SEARCHES = ("SearchPassages", "ListShards")
+
+    def __init__(self, address: str, max_message_bytes: int, tls: ClientTls | None) -> None:
+        super().__init__("retriever", address)
+        service = "sirdar.v1.RetrieverService"
+        self._channel = open_channel(
+            address,
+            # Not the writes: one that was cut off may have been committed.
+            retry_methods=[f"{service}/{name}" for name in (*self._READS, *self._SEARCHES)],
+            max_message_bytes=max_message_bytes,
+            tls=tls,
+        )
+        self.rpc: retriever_pb2_grpc.RetrieverServiceAsyncStub = (
+            retriever_pb2_grpc.RetrieverServiceStub(self._channel)  # type: ignore[assignment]
+        )
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def search(
+        self, request: retriever_pb2.SearchPassagesRequest, limit_seconds: float
+    ) -> retriever_pb2.SearchPassagesResponse:
+        return await self.call(self.rpc.SearchPassages, request, limit_seconds)

@@ -1,0 +1,57 @@
+"""Settings of the gateway."""
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from services.runtime.channel import ClientTls
+from services.runtime.settings import ServerSettings, server_config
+
+
+class GatewaySettings(ServerSettings):
+    model_config = server_config("gateway")
+
+    port: int = Field(default=7700, ge=0, le=65535)
+    """Port of the gRPC server; 0 takes a free one."""
+    embedder_address: str = "127.0.0.1:7701"
+    """Where the embedder is: host:port; all replicas behind the name are used in turn."""
+    retriever_addresses: tuple[str, ...] = ("127.0.0.1:7702",)
+    """Where the retrievers are, one host:port each."""
+    tier_ca_file: Path | None = None
+    """PEM roots that sign the certificates of the tiers; unset: no TLS to them."""
+    tier_certificate_file: Path | None = None
+    """PEM certificate that the gateway shows to the tiers."""
+    tier_key_file: Path | None = None
+    """PEM private key of that certificate."""
+    max_query_characters: int = Field(default=8192, ge=1)
+    """The longest query."""
+    max_document_bytes: int = Field(default=4 * 2**20, ge=1024)
+    """The longest document text, in bytes of UTF-8."""
+    embed_timeout_seconds: float = Field(default=10.0, gt=0)
+    """The longest that a query may take to be embedded."""
+    retrieve_timeout_seconds: float = Field(default=10.0, gt=0)
+    """The longest that a read may take in the retriever."""
+    index_timeout_seconds: float = Field(default=120.0, gt=0)
+    """The longest that one batch of documents may take in a tier."""
+    index_patience_seconds: float = Field(default=15.0, ge=0)
+    """How long an index stream waits for a tier that is overloaded or away."""
+    index_batch_documents: int = Field(default=32, ge=1, le=256)
+    """The most documents that are embedded and written together."""
+    index_batches_in_flight: int = Field(default=4, ge=1)
+    """How many batches of one stream are on their way at once."""
+    index_bytes_in_flight: int = Field(default=8 * 2**20, ge=2**20)
+    """How many bytes of documents one stream holds in memory before it stops reading."""
+
+    @model_validator(mode="after")
+    def _one_retriever(self) -> "GatewaySettings":
+        if len(self.retriever_addresses) != 1:
+            raise ValueError(
+                "retriever_addresses must name one retriever: the SQLite store has one"
+            )
+        return self
+
+    @property
+    def tier_tls(self) -> ClientTls | None:
+        if self.tier_ca_file is None:
+            return None
+        return ClientTls(self.tier_ca_file, self.tier_certificate_file, self.tier_key_file)
