@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import dataclass
 
 from gateway.batch import IndexBatch, PendingItem
@@ -60,7 +60,7 @@ class IndexStream:
         self._batches: asyncio.Queue[asyncio.Task[IndexBatch] | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[IndexBatch]] = set()
 
-    async def outcomes(self, items: AsyncIterable[IndexInput]) -> AsyncIterator[PendingItem]:
+    async def outcomes(self, items: AsyncIterable[IndexInput]) -> AsyncGenerator[PendingItem, None]:
         """Each item with its receipt or error, in the order of arrival.
 
         Raises Unavailable when a tier stayed away for too long: what was not

@@ -1,0 +1,54 @@
+# Each target makes the .venv that it needs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup protos check format test demo clean bench-quality bench-smoke proto-image
+
+setup: $(INSTALLED)
+
+# The server first: it brings the client; then the client again, editable.
+$(INSTALLED): pyproject.toml clients/python/pyproject.toml hatch_build.py clients/python/hatch_build.py constraints.txt protos/sirdar/v1/*.proto
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e clients/python
+	touch $(INSTALLED)
+
+# Building the client generates its stubs from protos/.
+protos: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e clients/python
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code protos --path protos/sirdar
+	$(BIN)/buf breaking --against protos/released.binpb
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format --write protos --path protos/sirdar
+
+# Advances what `check` compares the contract with. Deliberate: say why in the commit.
+proto-image: setup
+	$(BIN)/buf build --output protos/released.binpb
+
+test: setup
+	$(BIN)/pytest
+
+demo: setup
+	$(BIN)/python -m services.stack.demo
+
+bench-quality: setup
+	$(BIN)/python -m benchmarks.quality
+
+bench-smoke: setup
+	$(BIN)/python -m benchmarks.smoke
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache clients/python/sirdar/v1
+	find . -name __pycache__ -prune -exec rm -rf {} +
