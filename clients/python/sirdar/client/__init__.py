@@ -1,0 +1,63 @@
+"""The typed client of Sirdar, for code that blocks and for asyncio.
+
+    from sirdar.client import Client, Document
+
+    with Client("127.0.0.1:7700") as client:
+        client.create_collection("notes")
+        for outcome in client.index("notes", [Document(id="1", text="Ships sail at dawn.")]):
+            print(outcome)
+        for result in client.search("notes", "when do we leave?"):
+            print(result.score, result.snippet.text)
+
+`AsyncClient` has the same methods to await and to iterate over with `async for`.
+"""
+
+from sirdar.client.aio import AsyncClient
+from sirdar.client.channel import Tls
+from sirdar.client.collection import Collection, EmbeddingSpace, Generation, Model, Similarity
+from sirdar.client.documents import (
+    ConditionalDocument,
+    DeleteOutcome,
+    Document,
+    IndexOutcome,
+    MetadataValue,
+    StoredDocument,
+    WriteReceipt,
+)
+from sirdar.client.health import Health
+from sirdar.client.results import (
+    Consistency,
+    Coverage,
+    Degradation,
+    SearchResult,
+    SearchResults,
+    Snippet,
+    StageTiming,
+)
+from sirdar.client.sync import Client
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Collection",
+    "ConditionalDocument",
+    "Consistency",
+    "Coverage",
+    "Degradation",
+    "DeleteOutcome",
+    "Document",
+    "EmbeddingSpace",
+    "Generation",
+    "Health",
+    "IndexOutcome",
+    "MetadataValue",
+    "Model",
+    "SearchResult",
+    "SearchResults",
+    "Similarity",
+    "Snippet",
+    "StageTiming",
+    "StoredDocument",
+    "Tls",
+    "WriteReceipt",
+]

@@ -1,0 +1,235 @@
+"""The client for asyncio."""
+
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from types import TracebackType
+from typing import Self, TypeVar, Unpack, cast
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from sirdar.client.aio_index import IndexRun
+from sirdar.client.calls import Call, Calls, CollectionOptions, Page, SearchOptions
+from sirdar.client.channel import MAX_MESSAGE_BYTES, Tls, open_aio_channel, open_channel
+from sirdar.client.collection import Collection
+from sirdar.client.documents import (
+    ConditionalDocument,
+    DeleteOutcome,
+    Document,
+    IndexOutcome,
+    StoredDocument,
+)
+from sirdar.client.health import Health, health_of
+from sirdar.client.index_session import IndexSession
+from sirdar.client.results import SearchResults
+from sirdar.errors import FailedPrecondition, from_rpc_error
+from sirdar.v1.search_pb2_grpc import SearchServiceStub
+
+RequestT = TypeVar("RequestT")
+AnswerT = TypeVar("AnswerT")
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Talks to a gateway from one event loop. Use it with `async with`.
+
+    `timeout_seconds` is the time that a call may take, unless the call says
+    otherwise. Calls that may safely run twice are retried while the server is
+    unavailable. Every method raises errors of `sirdar.errors`.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:7700",
+        *,
+        namespace: str = "",
+        timeout_seconds: float = 30.0,
+        tls: Tls | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self._calls = Calls(namespace)
+        self._timeout_seconds = timeout_seconds
+        self._max_message_bytes = max_message_bytes
+        self._address = address
+        self._tls = tls
+        self._channel = open_aio_channel(address, tls, max_message_bytes)
+        self._index_channel: grpc.Channel | None = None
+        self._stub = SearchServiceStub(cast(grpc.Channel, self._channel))
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection and the calls in flight."""
+        self._closed = True
+        await self._channel.close()
+        if self._index_channel is not None:
+            self._index_channel.close()
+
+    async def search(
+        self,
+        collection: str,
+        query: str,
+        *,
+        timeout_seconds: float | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> SearchResults:
+        """The documents that mean what the query means, best first."""
+        return await self._run(self._calls.search(collection, query, options), timeout_seconds)
+
+    def index(
+        self,
+        collection: str,
+        documents: Iterable[Document | ConditionalDocument]
+        | AsyncIterable[Document | ConditionalDocument],
+        *,
+        stall_seconds: float = 120.0,
+        patience_seconds: float = 30.0,
+    ) -> AsyncIterator[IndexOutcome]:
+        """Indexes documents as the outcomes are read: one for each, in order.
+
+        At most 1,024 documents or 16 MiB are under way. A document that is
+        refused, by the server or before it, does not end the stream. The
+        stream is resumed after a break; the fault is raised when there was no
+        answer for `patience_seconds` of trying. A server that is connected but
+        answers nothing for `stall_seconds` raises DeadlineExceeded.
+        """
+        session = IndexSession(
+            self._calls.index_target(collection),
+            patience_seconds=patience_seconds,
+            max_message_bytes=self._max_message_bytes,
+        )
+        self._check_open()
+        return IndexRun(self._index_stub(), session, documents, stall_seconds).outcomes()
+
+    async def get_document(
+        self, collection: str, document_id: str, *, timeout_seconds: float | None = None
+    ) -> StoredDocument:
+        """Raises NotFound if there is no such document."""
+        return await self._run(self._calls.get_document(collection, document_id), timeout_seconds)
+
+    def list_documents(
+        self, collection: str, *, page_size: int = 100, timeout_seconds: float | None = None
+    ) -> AsyncIterator[StoredDocument]:
+        """All documents in the order of their ids, a page a call."""
+        return self._pages(
+            lambda token: self._run(
+                self._calls.list_documents(collection, page_size, token), timeout_seconds
+            )
+        )
+
+    async def delete_documents(
+        self, collection: str, document_ids: Sequence[str], *, timeout_seconds: float | None = None
+    ) -> list[DeleteOutcome]:
+        """One outcome an id, in order. To delete what is not there is no error."""
+        outcomes: list[DeleteOutcome] = []
+        for call in self._calls.delete_documents(collection, document_ids):
+            answered = await self._run(call, timeout_seconds)
+            outcomes += answered
+        return outcomes
+
+    async def create_collection(
+        self,
+        name: str,
+        *,
+        timeout_seconds: float | None = None,
+        **options: Unpack[CollectionOptions],
+    ) -> Collection:
+        """Raises AlreadyExists if the name is taken."""
+        return await self._run(self._calls.create_collection(name, options), timeout_seconds)
+
+    async def get_collection(
+        self, name: str, *, timeout_seconds: float | None = None
+    ) -> Collection:
+        """Raises NotFound if there is no such collection."""
+        return await self._run(self._calls.get_collection(name), timeout_seconds)
+
+    def list_collections(
+        self, *, page_size: int = 100, timeout_seconds: float | None = None
+    ) -> AsyncIterator[Collection]:
+        """All collections of the namespace, a page a call."""
+        return self._pages(
+            lambda token: self._run(self._calls.list_collections(page_size, token), timeout_seconds)
+        )
+
+    async def update_collection(
+        self,
+        name: str,
+        *,
+        description: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Collection:
+        """Replaces what is given and leaves the rest."""
+        return await self._run(
+            self._calls.update_collection(name, description, labels), timeout_seconds
+        )
+
+    async def delete_collection(self, name: str, *, timeout_seconds: float | None = None) -> None:
+        """Deletes the collection and all that is in it."""
+        await self._run(self._calls.delete_collection(name), timeout_seconds)
+
+    async def health(self, service: str = "", *, timeout_seconds: float | None = None) -> Health:
+        """What the server says about itself or one service. Raises Unavailable if it is down."""
+        self._check_open()
+        check = health_pb2_grpc.HealthStub(self._channel).Check
+        try:
+            return health_of(
+                await check(
+                    health_pb2.HealthCheckRequest(service=service),
+                    timeout=self._seconds(timeout_seconds),
+                )
+            )
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+    def _index_stub(self) -> SearchServiceStub:
+        """A stub for index streams, which are not carried by grpc.aio (see IndexStream)."""
+        if self._index_channel is None:
+            self._index_channel = open_channel(self._address, self._tls, self._max_message_bytes)
+        return SearchServiceStub(self._index_channel)
+
+    async def _run(self, call: Call[RequestT, AnswerT, T], timeout_seconds: float | None) -> T:
+        self._check_open()
+        # One stub class serves both kinds of channels; grpc's types know only of blocking ones.
+        method = cast(
+            "grpc.aio.UnaryUnaryMultiCallable[RequestT, AnswerT]", call.method(self._stub)
+        )
+        try:
+            answer = await method(call.request, timeout=self._seconds(timeout_seconds))
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        return call.read(answer)
+
+    def _seconds(self, given: float | None) -> float:
+        return self._timeout_seconds if given is None else given
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FailedPrecondition("the client is closed; open a new one")
+
+    async def _pages(self, page: Callable[[str], Awaitable[Page[T]]]) -> AsyncIterator[T]:
+        token = ""
+        while True:
+            part = await page(token)
+            for item in part.items:
+                yield item
+            if not part.next_token:
+                return
+            token = part.next_token

@@ -1,0 +1,142 @@
+"""Indexing for asyncio."""
+
+import asyncio
+import contextlib
+from asyncio import Queue
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+
+from sirdar.client.documents import ConditionalDocument, Document, IndexOutcome
+from sirdar.client.index_session import Answer, IndexSession
+from sirdar.client.index_stream import IndexStream
+from sirdar.v1.search_pb2_grpc import SearchServiceStub
+
+Item = Document | ConditionalDocument
+
+
+class Source:
+    """The caller's documents, from an iterable or an async one, one pull at a time."""
+
+    def __init__(self, documents: Iterable[Item] | AsyncIterable[Item]) -> None:
+        self.exhausted = False
+        self.pull: asyncio.Task[tuple[Item, ...]] | None = None
+        if isinstance(documents, AsyncIterable):
+            self._async = aiter(documents)
+        else:
+            self._async = _async(documents)
+
+    def start(self) -> None:
+        """Begins to pull the next document, unless that is under way."""
+        if self.pull is None and not self.exhausted:
+            self.pull = asyncio.create_task(self._next())
+
+    async def _next(self) -> tuple[Item, ...]:
+        try:
+            return (await anext(self._async),)
+        except StopAsyncIteration:
+            self.exhausted = True
+            return ()
+
+    def taken(self) -> tuple[Item, ...]:
+        """The document that was pulled, if one was since the last time."""
+        if self.pull is None or not self.pull.done():
+            return ()
+        pull, self.pull = self.pull, None
+        return pull.result()
+
+    async def cancel(self) -> None:
+        if self.pull is not None:
+            self.pull.cancel()
+            await asyncio.wait((self.pull,))
+
+
+async def _async(documents: Iterable[Item]) -> AsyncIterator[Item]:
+    for document in documents:
+        yield document
+
+
+class IndexRun:
+    """Pumps documents and answers between the caller, the session and its streams."""
+
+    def __init__(
+        self,
+        stub: SearchServiceStub,
+        session: IndexSession,
+        documents: Iterable[Item] | AsyncIterable[Item],
+        stall_seconds: float,
+    ) -> None:
+        self._stub = stub
+        self._session = session
+        self._source = Source(documents)
+        self._stall_seconds = stall_seconds
+        self._stream: IndexStream | None = None
+        self._answers: Queue[Answer] = Queue()
+        self._answer: asyncio.Task[Answer] | None = None
+
+    async def outcomes(self) -> AsyncIterator[IndexOutcome]:
+        """One for each document, in order; see `AsyncClient.index`."""
+        session, source = self._session, self._source
+        try:
+            while True:
+                if session.has_room:
+                    source.start()
+                self._send()
+                for outcome in session.outcomes():
+                    yield outcome
+                if source.exhausted and session.empty:
+                    return
+                await self._wait()
+                for document in source.taken():
+                    session.add(document)
+                await self._receive()
+        finally:
+            if self._answer is not None:
+                self._answer.cancel()
+            if self._stream is not None:
+                self._stream.cancel()
+            await source.cancel()
+
+    def _send(self) -> None:
+        for request in self._session.requests():
+            if self._stream is None:
+                self._open()
+            assert self._stream is not None
+            self._stream.send(request)
+        if self._stream is not None and self._source.exhausted and self._session.all_sent:
+            # Tells the server that nothing more comes to fill a batch with.
+            self._stream.end_requests()
+        if self._answer is None and self._session.awaiting:
+            self._answer = asyncio.create_task(self._answers.get())
+
+    def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        answers = self._answers = Queue()
+
+        def deliver(answer: Answer) -> None:
+            # The loop may be closed before a stream that was cancelled has ended.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(answers.put_nowait, answer)
+
+        self._stream = IndexStream(self._stub, deliver)
+
+    async def _wait(self) -> None:
+        """Until there is a document or an answer. Raises DeadlineExceeded on a stall."""
+        waiting = [task for task in (self._source.pull, self._answer) if task is not None]
+        if not waiting:
+            return
+        timeout = self._stall_seconds if self._session.awaiting else None
+        done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            raise self._session.stalled(self._stall_seconds)
+
+    async def _receive(self) -> None:
+        """Takes the answers that are there."""
+        if self._answer is None or not self._answer.done():
+            return
+        fault = self._session.take(self._answer.result())
+        self._answer = None
+        while fault is None and self._session.awaiting and not self._answers.empty():
+            fault = self._session.take(self._answers.get_nowait())
+        if fault is not None and self._stream is not None:
+            self._stream.cancel()
+            self._stream = None
+            await asyncio.sleep(self._session.resume(fault))

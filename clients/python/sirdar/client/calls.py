@@ -1,0 +1,264 @@
+"""The calls of SearchService as values: what to send and how to read the answer.
+
+The sync and the asyncio client differ only in how they run them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypedDict, TypeVar
+
+import grpc
+
+from sirdar.client import decode, encode
+from sirdar.client.collection import Collection, Model, Similarity
+from sirdar.client.documents import DeleteOutcome, StoredDocument
+from sirdar.client.results import Consistency, SearchResults
+from sirdar.errors import InvalidArgument
+from sirdar.v1 import collection_pb2, common_pb2, search_pb2
+from sirdar.v1.search_pb2_grpc import SearchServiceStub
+
+RequestT = TypeVar("RequestT")
+AnswerT = TypeVar("AnswerT")
+T = TypeVar("T")
+
+DELETE_BATCH = 1_000
+"""How many ids the contract allows in one DeleteDocuments."""
+
+_CONSISTENCIES = {
+    Consistency.EVENTUAL: common_pb2.CONSISTENCY_EVENTUAL,
+    Consistency.SESSION: common_pb2.CONSISTENCY_SESSION,
+    Consistency.STRONG: common_pb2.CONSISTENCY_STRONG,
+}
+_SIMILARITIES = {
+    Similarity.COSINE: collection_pb2.SIMILARITY_COSINE,
+    Similarity.DOT: collection_pb2.SIMILARITY_DOT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[RequestT, AnswerT, T]):
+    """One unary call: its method on a stub, its request, and the reader of its answer."""
+
+    # Quoted: generic in the stubs, not at run time.
+    method: "Callable[[SearchServiceStub], grpc.UnaryUnaryMultiCallable[RequestT, AnswerT]]"
+    request: RequestT
+    read: Callable[[AnswerT], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list; an empty `next_token` says that it was the last."""
+
+    items: tuple[T, ...]
+    next_token: str
+
+
+class SearchOptions(TypedDict, total=False):
+    """What `search` takes beside the query.
+
+    `top_k` documents (1 to 1,000, default 10) out of `candidates` passages
+    (default: the server's choice); `exact` compares with every vector;
+    `consistency` with the `tokens` of receipts says how fresh the answer must
+    be; `require_complete` refuses to answer for less than all shards.
+    """
+
+    top_k: int
+    candidates: int
+    exact: bool
+    consistency: Consistency
+    tokens: Sequence[str]
+    require_complete: bool
+
+
+class CollectionOptions(TypedDict, total=False):
+    """What `create_collection` takes beside the name.
+
+    The model (default: the embedder's own), how many `shards`, the
+    `index_kind` (`hnsw`, the default, or `flat`), the `similarity`, a
+    `description` and `labels`.
+    """
+
+    model: Model
+    shards: int
+    index_kind: str
+    similarity: Similarity
+    description: str
+    labels: Mapping[str, str]
+
+
+SearchCall = Call[search_pb2.SearchRequest, search_pb2.SearchResponse, SearchResults]
+GetDocumentCall = Call[
+    search_pb2.GetDocumentRequest, search_pb2.GetDocumentResponse, StoredDocument
+]
+ListDocumentsCall = Call[
+    search_pb2.ListDocumentsRequest, search_pb2.ListDocumentsResponse, Page[StoredDocument]
+]
+DeleteDocumentsCall = Call[
+    search_pb2.DeleteDocumentsRequest, search_pb2.DeleteDocumentsResponse, list[DeleteOutcome]
+]
+CreateCollectionCall = Call[
+    search_pb2.CreateCollectionRequest, search_pb2.CreateCollectionResponse, Collection
+]
+GetCollectionCall = Call[
+    search_pb2.GetCollectionRequest, search_pb2.GetCollectionResponse, Collection
+]
+ListCollectionsCall = Call[
+    search_pb2.ListCollectionsRequest, search_pb2.ListCollectionsResponse, Page[Collection]
+]
+UpdateCollectionCall = Call[
+    search_pb2.UpdateCollectionRequest, search_pb2.UpdateCollectionResponse, Collection
+]
+DeleteCollectionCall = Call[
+    search_pb2.DeleteCollectionRequest, search_pb2.DeleteCollectionResponse, None
+]
+
+
+class Calls:
+    """Makes the calls of one namespace. Each raises InvalidArgument for what cannot be sent."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = encode.text("namespace", namespace)
+
+    def search(self, collection: str, query: str, options: SearchOptions) -> SearchCall:
+        request = search_pb2.SearchRequest(
+            namespace=self._namespace,
+            collection=encode.text("collection", collection),
+            query=encode.text("query", query),
+            exact=options.get("exact", False),
+            consistency_tokens=encode.texts("tokens", options.get("tokens", ())),
+            require_complete=options.get("require_complete", False),
+        )
+        if "consistency" in options:
+            request.consistency = _CONSISTENCIES[options["consistency"]]
+        if "top_k" in options:
+            request.top_k = encode.int32("top_k", options["top_k"])
+        if "candidates" in options:
+            request.candidates = encode.int32("candidates", options["candidates"])
+        return Call(lambda stub: stub.Search, request, decode.search_results)
+
+    def index_target(self, collection: str) -> search_pb2.IndexDocumentsRequest:
+        """The first message of an index stream."""
+        target = search_pb2.IndexTarget(
+            namespace=self._namespace, collection=encode.text("collection", collection)
+        )
+        return search_pb2.IndexDocumentsRequest(target=target)
+
+    def get_document(self, collection: str, document_id: str) -> GetDocumentCall:
+        request = search_pb2.GetDocumentRequest(
+            namespace=self._namespace,
+            collection=encode.text("collection", collection),
+            document_id=encode.text("document_id", document_id),
+        )
+        return Call(
+            lambda stub: stub.GetDocument,
+            request,
+            lambda answer: decode.stored_document(answer.document),
+        )
+
+    def list_documents(self, collection: str, page_size: int, token: str) -> ListDocumentsCall:
+        request = search_pb2.ListDocumentsRequest(
+            namespace=self._namespace,
+            collection=encode.text("collection", collection),
+            page_size=encode.int32("page_size", page_size),
+            page_token=token,
+        )
+        return Call(
+            lambda stub: stub.ListDocuments,
+            request,
+            lambda answer: Page(
+                tuple(decode.stored_document(item) for item in answer.documents),
+                answer.next_page_token,
+            ),
+        )
+
+    def delete_documents(
+        self, collection: str, document_ids: Sequence[str]
+    ) -> Iterator[DeleteDocumentsCall]:
+        """As many calls as the ids need."""
+        ids = encode.texts("document_ids", document_ids)
+        for start in range(0, len(ids), DELETE_BATCH):
+            request = search_pb2.DeleteDocumentsRequest(
+                namespace=self._namespace,
+                collection=encode.text("collection", collection),
+                document_ids=ids[start : start + DELETE_BATCH],
+            )
+            yield Call(
+                lambda stub: stub.DeleteDocuments,
+                request,
+                lambda answer: [decode.delete_outcome(item) for item in answer.outcomes],
+            )
+
+    def create_collection(self, name: str, options: CollectionOptions) -> CreateCollectionCall:
+        collection = collection_pb2.Collection(
+            namespace=self._namespace,
+            name=encode.text("name", name),
+            description=encode.text("description", options.get("description", "")),
+            labels=encode.labels("labels", options.get("labels", {})),
+        )
+        generation = collection.generation
+        if "model" in options:
+            model = options["model"]
+            generation.space.model.name = encode.text("model.name", model.name)
+            generation.space.model.revision = encode.text("model.revision", model.revision)
+        if "similarity" in options:
+            generation.similarity = _SIMILARITIES[options["similarity"]]
+        generation.shards = encode.int32("shards", options.get("shards", 0))
+        generation.index_kind = encode.text("index_kind", options.get("index_kind", ""))
+        return Call(
+            lambda stub: stub.CreateCollection,
+            search_pb2.CreateCollectionRequest(collection=collection),
+            lambda answer: decode.collection(answer.collection),
+        )
+
+    def get_collection(self, name: str) -> GetCollectionCall:
+        return Call(
+            lambda stub: stub.GetCollection,
+            search_pb2.GetCollectionRequest(
+                namespace=self._namespace, name=encode.text("name", name)
+            ),
+            lambda answer: decode.collection(answer.collection),
+        )
+
+    def list_collections(self, page_size: int, token: str) -> ListCollectionsCall:
+        return Call(
+            lambda stub: stub.ListCollections,
+            search_pb2.ListCollectionsRequest(
+                namespace=self._namespace,
+                page_size=encode.int32("page_size", page_size),
+                page_token=token,
+            ),
+            lambda answer: Page(
+                tuple(decode.collection(item) for item in answer.collections),
+                answer.next_page_token,
+            ),
+        )
+
+    def update_collection(
+        self, name: str, description: str | None, labels: Mapping[str, str] | None
+    ) -> UpdateCollectionCall:
+        """None leaves a field as it is. Raises InvalidArgument if nothing is to be changed."""
+        request = search_pb2.UpdateCollectionRequest()
+        request.collection.namespace = self._namespace
+        request.collection.name = encode.text("name", name)
+        if description is not None:
+            request.collection.description = encode.text("description", description)
+            request.update_mask.paths.append("description")
+        if labels is not None:
+            request.collection.labels.update(encode.labels("labels", labels))
+            request.update_mask.paths.append("labels")
+        if not request.update_mask.paths:
+            raise InvalidArgument("nothing to update: give a description or labels")
+        return Call(
+            lambda stub: stub.UpdateCollection,
+            request,
+            lambda answer: decode.collection(answer.collection),
+        )
+
+    def delete_collection(self, name: str) -> DeleteCollectionCall:
+        return Call(
+            lambda stub: stub.DeleteCollection,
+            search_pb2.DeleteCollectionRequest(
+                namespace=self._namespace, name=encode.text("name", name)
+            ),
+            lambda answer: None,
+        )

@@ -1,0 +1,56 @@
+"""Collections and the embedding spaces that they live in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+
+class Similarity(Enum):
+    """How the vectors of a collection are compared."""
+
+    COSINE = "cosine"
+    DOT = "dot"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A Hugging Face name, `path:/folder` or `package:installed-package`, and a hub revision."""
+
+    name: str
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpace:
+    """What a query is compared with; vectors compare only where `fingerprint` is equal."""
+
+    model: Model
+    dimensions: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One filling of a collection: its model, shards and index, fixed once it is created."""
+
+    number: int
+    space: EmbeddingSpace
+    shards: int
+    index_kind: str
+    similarity: Similarity | None
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A named set of documents with one embedding space."""
+
+    name: str
+    namespace: str
+    description: str
+    generation: Generation
+    created: datetime
+    updated: datetime
+    documents: int
+    passages: int
+    labels: Mapping[str, str] = field(default_factory=dict)

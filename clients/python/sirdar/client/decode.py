@@ -1,0 +1,171 @@
+"""The messages of the contract into Python values."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sirdar.client.collection import Collection, EmbeddingSpace, Generation, Model, Similarity
+from sirdar.client.documents import (
+    DeleteOutcome,
+    Document,
+    IndexOutcome,
+    MetadataValue,
+    StoredDocument,
+    WriteReceipt,
+)
+from sirdar.client.results import (
+    Coverage,
+    Degradation,
+    SearchResult,
+    SearchResults,
+    Snippet,
+    StageTiming,
+)
+from sirdar.errors import Unimplemented, from_status
+from sirdar.v1 import collection_pb2, common_pb2, document_pb2, search_pb2
+
+_SIMILARITIES = {
+    collection_pb2.SIMILARITY_COSINE: Similarity.COSINE,
+    collection_pb2.SIMILARITY_DOT: Similarity.DOT,
+}
+
+_STAGES = common_pb2.Stage.DESCRIPTOR, "STAGE_"
+_DEGRADED_REASONS = common_pb2.DegradedReason.DESCRIPTOR, "DEGRADED_REASON_"
+
+
+def _word(enum: tuple[EnumDescriptor, str], number: int) -> str:
+    """The value's name without the enum's prefix; a newer server may send one we do not know."""
+    descriptor, prefix = enum
+    value = descriptor.values_by_number.get(number)
+    return value.name.removeprefix(prefix).lower() if value else f"unknown_{number}"
+
+
+def instant(message: Timestamp) -> datetime:
+    """UTC, cut to microseconds, which is what a datetime holds."""
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def metadata(message: Mapping[str, document_pb2.MetadataValue]) -> dict[str, MetadataValue]:
+    return {key: metadata_value(key, value) for key, value in message.items()}
+
+
+def metadata_value(key: str, message: document_pb2.MetadataValue) -> MetadataValue:
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        raise Unimplemented(
+            f"metadata.{key} is of a kind that this client does not know; update the package sirdar"
+        )
+    if kind == "string_list":
+        return list(message.string_list.values)
+    if kind == "timestamp_value":
+        return instant(message.timestamp_value)
+    value: str | int | float | bool = getattr(message, kind)
+    return value
+
+
+def document(message: document_pb2.Document) -> Document:
+    return Document(message.id, message.text, message.title, metadata(message.metadata))
+
+
+def receipt(message: document_pb2.WriteReceipt) -> WriteReceipt:
+    return WriteReceipt(
+        version=message.version,
+        consistency_token=message.consistency_token,
+        passages=message.passages,
+        unchanged=message.unchanged,
+        written=instant(message.written),
+    )
+
+
+def stored_document(message: document_pb2.StoredDocument) -> StoredDocument:
+    return StoredDocument(document(message.document), receipt(message.receipt))
+
+
+def index_outcome(message: search_pb2.IndexOutcome, index: int) -> IndexOutcome:
+    """The outcome at the caller's `index`, which a resumed stream's own does not know."""
+    failed = message.WhichOneof("outcome") == "error"
+    return IndexOutcome(
+        index=index,
+        document_id=message.document_id,
+        receipt=None if failed else receipt(message.receipt),
+        error=from_status(message.error) if failed else None,
+        duplicate=message.duplicate,
+    )
+
+
+def delete_outcome(message: document_pb2.DeleteOutcome) -> DeleteOutcome:
+    return DeleteOutcome(
+        document_id=message.document_id,
+        existed=message.existed,
+        consistency_token=message.consistency_token,
+        error=from_status(message.error) if message.HasField("error") else None,
+    )
+
+
+def space(message: common_pb2.EmbeddingSpace) -> EmbeddingSpace:
+    model = Model(message.model.name, message.model.revision)
+    return EmbeddingSpace(model, message.dimensions, message.fingerprint)
+
+
+def collection(message: collection_pb2.Collection) -> Collection:
+    generation = message.generation
+    return Collection(
+        name=message.name,
+        namespace=message.namespace,
+        description=message.description,
+        generation=Generation(
+            number=generation.number,
+            space=space(generation.space),
+            shards=generation.shards,
+            index_kind=generation.index_kind,
+            similarity=_SIMILARITIES.get(generation.similarity),
+        ),
+        created=instant(message.created),
+        updated=instant(message.updated),
+        documents=message.documents,
+        passages=message.passages,
+        labels=dict(message.labels),
+    )
+
+
+def search_results(message: search_pb2.SearchResponse) -> SearchResults:
+    coverage = message.coverage
+    return SearchResults(
+        results=tuple(_search_result(result) for result in message.results),
+        timings=tuple(
+            StageTiming(_word(_STAGES, item.stage), item.duration.ToTimedelta())
+            for item in message.timings
+        ),
+        space=space(message.space),
+        coverage=Coverage(
+            shards_asked=coverage.shards_asked,
+            shards_answered=coverage.shards_answered,
+            missing_shards=tuple(coverage.missing_shards),
+            pending_writes=coverage.pending_writes,
+        ),
+        degraded=tuple(
+            Degradation(_word(_DEGRADED_REASONS, item.reason), item.detail)
+            for item in message.degraded
+        ),
+    )
+
+
+def _search_result(message: search_pb2.SearchResult) -> SearchResult:
+    snippet = message.snippet
+    return SearchResult(
+        document_id=message.document_id,
+        score=message.score,
+        similarity=message.similarity,
+        title=message.title,
+        metadata=metadata(message.metadata),
+        version=message.version,
+        snippet=Snippet(
+            text=snippet.text,
+            start=snippet.span.start,
+            end=snippet.span.end,
+            passage_index=snippet.passage_index,
+        ),
+        matched_passages=message.matched_passages,
+    )

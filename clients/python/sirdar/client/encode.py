@@ -1,0 +1,128 @@
+"""Python values into the messages of the contract.
+
+What protobuf cannot carry raises InvalidArgument with the path of the field,
+before any call.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sirdar.client.documents import ConditionalDocument, Document, MetadataValue
+from sirdar.errors import InvalidArgument
+from sirdar.v1 import document_pb2, search_pb2
+
+_INT32 = range(-(2**31), 2**31)
+_INT64 = range(-(2**63), 2**63)
+
+
+def text(field: str, value: str) -> str:
+    """The value, if it is a string of Unicode characters."""
+    if not isinstance(value, str):
+        raise InvalidArgument.field(field, f"must be a string, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument.field(
+            field,
+            f"holds a lone surrogate at character {error.start}; "
+            "decode its source with errors='replace'",
+        ) from error
+    return value
+
+
+def texts(field: str, values: Sequence[str]) -> list[str]:
+    if isinstance(values, str):
+        raise InvalidArgument.field(field, "must be a list of strings, not one string")
+    return [text(f"{field}[{position}]", value) for position, value in enumerate(values)]
+
+
+def int32(field: str, value: int) -> int:
+    """The value, if it fits."""
+    return _integer(field, value, _INT32)
+
+
+def int64(field: str, value: int) -> int:
+    """The value, if it fits."""
+    return _integer(field, value, _INT64)
+
+
+def _integer(field: str, value: int, fitting: range) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidArgument.field(field, f"must be an integer, not {type(value).__name__}")
+    if value not in fitting:
+        bits = fitting.stop.bit_length()
+        raise InvalidArgument.field(field, f"must fit in {bits} bits, which {value:.3g} does not")
+    return value
+
+
+def labels(field: str, values: Mapping[str, str]) -> dict[str, str]:
+    return {text(f"{field} key", key): text(f"{field}[{key}]", values[key]) for key in values}
+
+
+def document(field: str, value: Document) -> document_pb2.Document:
+    """`field` is the path under which faults are named; empty for the document itself."""
+    prefix = f"{field}." if field else ""
+    message = document_pb2.Document(
+        id=text(f"{prefix}id", value.id),
+        title=text(f"{prefix}title", value.title),
+        text=text(f"{prefix}text", value.text),
+    )
+    for key, item in value.metadata.items():
+        name = text(f"{prefix}metadata key", key)
+        message.metadata[name].CopyFrom(metadata_value(f"{prefix}metadata.{key}", item))
+    return message
+
+
+def index_request(value: Document | ConditionalDocument) -> search_pb2.IndexDocumentsRequest:
+    """The stream message of one document."""
+    item = search_pb2.IndexItem()
+    if isinstance(value, ConditionalDocument):
+        item.document.CopyFrom(document("document", value.document))
+        item.if_version = int64("if_version", value.if_version)
+    elif isinstance(value, Document):
+        item.document.CopyFrom(document("document", value))
+    else:
+        raise InvalidArgument.field("document", f"must be a Document, not {type(value).__name__}")
+    return search_pb2.IndexDocumentsRequest(item=item)
+
+
+def metadata_value(field: str, value: MetadataValue) -> document_pb2.MetadataValue:
+    """The typed value. `bool` comes before `int`, which it is a subclass of."""
+    if isinstance(value, str):
+        return document_pb2.MetadataValue(string_value=text(field, value))
+    if isinstance(value, bool):
+        return document_pb2.MetadataValue(bool_value=value)
+    if isinstance(value, int):
+        return document_pb2.MetadataValue(int64_value=int64(field, value))
+    if isinstance(value, float):
+        return document_pb2.MetadataValue(double_value=value)
+    if isinstance(value, datetime):
+        return document_pb2.MetadataValue(timestamp_value=_timestamp(field, value))
+    if isinstance(value, list | tuple):
+        strings = document_pb2.StringList(values=texts(field, value))
+        return document_pb2.MetadataValue(string_list=strings)
+    raise InvalidArgument.field(
+        field,
+        f"must be a string, list of strings, integer, float, boolean or datetime, "
+        f"not {type(value).__name__}",
+    )
+
+
+def _timestamp(field: str, value: datetime) -> Timestamp:
+    if value.tzinfo is None:
+        raise InvalidArgument.field(field, "has no time zone; give it one: tzinfo=timezone.utc")
+    message = Timestamp()
+    message.FromDatetime(value)
+    return message
+
+
+def within(message: Message, limit_bytes: int, field: str) -> None:
+    """Raises InvalidArgument if the message is larger than the channel carries."""
+    size = message.ByteSize()
+    if size > limit_bytes:
+        raise InvalidArgument.field(
+            field, f"has {size:,} bytes, over the limit of {limit_bytes:,} a message; split it"
+        )

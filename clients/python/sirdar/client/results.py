@@ -1,0 +1,92 @@
+"""The answer to a search."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+from sirdar.client.collection import EmbeddingSpace
+from sirdar.client.documents import MetadataValue
+
+
+class Consistency(Enum):
+    """How fresh a search must be.
+
+    `EVENTUAL`: whatever each shard has applied. `SESSION`: at least the writes
+    of the tokens given. `STRONG`: at least all writes committed before it.
+    """
+
+    EVENTUAL = "eventual"
+    SESSION = "session"
+    STRONG = "strong"
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """A passage; `start` and `end` are code points in the document's text, half open."""
+
+    text: str
+    start: int
+    end: int
+    passage_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """One document. `score` orders the results, `similarity` compares query and best passage."""
+
+    document_id: str
+    score: float
+    similarity: float
+    title: str
+    metadata: Mapping[str, MetadataValue]
+    version: int
+    snippet: Snippet
+    matched_passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageTiming:
+    """How long `stage` took: `embed`, `retrieve`, `rerank` or `total`."""
+
+    stage: str
+    duration: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of the collection the answer speaks for."""
+
+    shards_asked: int
+    shards_answered: int
+    missing_shards: tuple[int, ...]
+    pending_writes: int
+
+    @property
+    def complete(self) -> bool:
+        return self.shards_answered == self.shards_asked
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """Why the answer is less than was asked for: a word for programs, a sentence for people."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResults:
+    """The results, best first, and what is known about the answer; iterates over the results."""
+
+    results: tuple[SearchResult, ...]
+    timings: tuple[StageTiming, ...]
+    space: EmbeddingSpace
+    coverage: Coverage
+    degraded: tuple[Degradation, ...]
+
+    def __iter__(self) -> Iterator[SearchResult]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)

@@ -1,0 +1,83 @@
+"""Indexing for code that blocks."""
+
+import time
+from collections.abc import Iterable, Iterator
+from queue import Empty, SimpleQueue
+
+from sirdar.client.documents import ConditionalDocument, Document, IndexOutcome
+from sirdar.client.index_session import Answer, IndexSession
+from sirdar.client.index_stream import IndexStream
+from sirdar.v1.search_pb2_grpc import SearchServiceStub
+
+
+class IndexRun:
+    """Pumps documents and answers between the caller, the session and its streams.
+
+    Documents are taken in the caller's thread, so that a generator may use
+    what belongs to it (a cursor, a file).
+    """
+
+    def __init__(
+        self,
+        stub: SearchServiceStub,
+        session: IndexSession,
+        documents: Iterable[Document | ConditionalDocument],
+        stall_seconds: float,
+    ) -> None:
+        self._stub = stub
+        self._session = session
+        self._source = iter(documents)
+        self._exhausted = False
+        self._stall_seconds = stall_seconds
+        self._stream: IndexStream | None = None
+        self._answers: SimpleQueue[Answer] = SimpleQueue()
+
+    def outcomes(self) -> Iterator[IndexOutcome]:
+        """One for each document, in order; see `Client.index`."""
+        session = self._session
+        try:
+            while True:
+                if not self._exhausted and session.has_room:
+                    self._pull()
+                self._send()
+                yield from session.outcomes()
+                if self._exhausted and session.empty:
+                    return
+                if session.awaiting:
+                    self._receive()
+        finally:
+            if self._stream is not None:
+                self._stream.cancel()
+
+    def _pull(self) -> None:
+        try:
+            self._session.add(next(self._source))
+        except StopIteration:
+            self._exhausted = True
+
+    def _send(self) -> None:
+        for request in self._session.requests():
+            if self._stream is None:
+                self._answers = SimpleQueue()
+                self._stream = IndexStream(self._stub, self._answers.put)
+            self._stream.send(request)
+        if self._stream is not None and self._exhausted and self._session.all_sent:
+            # Tells the server that nothing more comes to fill a batch with.
+            self._stream.end_requests()
+
+    def _receive(self) -> None:
+        """Takes an answer, waiting for it only where nothing else can be done."""
+        try:
+            if self._exhausted or not self._session.has_room:
+                answer = self._answers.get(timeout=self._stall_seconds)
+            elif self._answers.empty():
+                return
+            else:
+                answer = self._answers.get()
+        except Empty:
+            raise self._session.stalled(self._stall_seconds) from None
+        fault = self._session.take(answer)
+        if fault is not None and self._stream is not None:
+            self._stream.cancel()
+            self._stream = None
+            time.sleep(self._session.resume(fault))

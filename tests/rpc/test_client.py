@@ -1,0 +1,450 @@
+"""The client, sync and asyncio, against a SearchService that misbehaves on request."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from sirdar.client import (
+    AsyncClient,
+    Client,
+    ConditionalDocument,
+    Consistency,
+    Document,
+    Health,
+    IndexOutcome,
+)
+from sirdar.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    SirdarError,
+    Unavailable,
+)
+from sirdar.v1 import collection_pb2, search_pb2
+from tests.rpc.search_double import Double, Ending, running_double
+
+Item = Document | ConditionalDocument
+Index = Callable[..., list[IndexOutcome]]
+
+
+@pytest.fixture
+def double() -> Iterator[Double]:
+    with running_double() as double:
+        double.collections["docs"] = collection_pb2.Collection(name="docs")
+        yield double
+
+
+@pytest.fixture
+def client(double: Double) -> Iterator[Client]:
+    with Client(double.address, timeout_seconds=10) as client:
+        yield client
+
+
+@pytest.fixture(params=["sync", "asyncio"])
+def index(request: pytest.FixtureRequest, double: Double) -> Index:
+    """`index` of either client: all outcomes as a list."""
+
+    def sync(documents: Iterable[Item], **options: Any) -> list[IndexOutcome]:
+        with Client(double.address) as client:
+            return list(client.index("docs", documents, **options))
+
+    async def collect(documents: Iterable[Item], **options: Any) -> list[IndexOutcome]:
+        async with AsyncClient(double.address) as client:
+            return [outcome async for outcome in client.index("docs", documents, **options)]
+
+    def aio(documents: Iterable[Item], **options: Any) -> list[IndexOutcome]:
+        return asyncio.run(collect(documents, **options))
+
+    return sync if request.param == "sync" else aio
+
+
+def documents(count: int) -> list[Document]:
+    return [Document(id=f"d{number}", text=f"text {number}") for number in range(count)]
+
+
+def ids(outcomes: list[IndexOutcome]) -> list[str]:
+    return [outcome.document_id for outcome in outcomes]
+
+
+def test_metadata_and_text_survive_the_trip(client: Client) -> None:
+    document = Document(
+        id="ünïcode",
+        title="t",
+        text="naïve 😀",
+        metadata={
+            "flag": True,
+            "one": 1,
+            "float": 1.0,
+            "big": 2**63 - 1,
+            "small": -(2**63),
+            "word": "1",
+            "words": ["a", ""],
+            "none": [],
+            "when": datetime(2025, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
+        },
+    )
+    assert [outcome.ok for outcome in client.index("docs", [document])] == [True]
+    stored = client.get_document("docs", "ünïcode").document
+    assert stored == document
+    for key, value in document.metadata.items():
+        assert type(stored.metadata[key]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "field"),
+    [
+        ({"n": 2**63}, "metadata.n"),
+        ({"n": -(2**63) - 1}, "metadata.n"),
+        ({"n": None}, "metadata.n"),
+        ({"n": ["a", 1]}, "metadata.n[1]"),
+        ({"n": "\ud800"}, "metadata.n"),
+        ({"\udfff": "x"}, "metadata key"),
+        ({"n": datetime(2025, 1, 1)}, "metadata.n"),
+    ],
+)
+def test_what_protobuf_cannot_carry_is_refused_by_name_and_holds_up_no_other(
+    index: Index, metadata: dict[str, Any], field: str
+) -> None:
+    bad = Document(id="bad", text="text", metadata=metadata)
+    outcomes = index([*documents(1), bad, Document(id="after", text="text")])
+    assert [outcome.ok for outcome in outcomes] == [True, False, True]
+    error = outcomes[1].error
+    assert isinstance(error, InvalidArgument)
+    assert error.fields[0].field == f"document.{field}"
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda client: client.search("docs", "a\ud800"), "query"),
+        (lambda client: client.search("docs", "a", top_k=2**31), "top_k"),
+        (lambda client: client.search("docs", "a", top_k=True), "top_k"),
+        (lambda client: client.search("docs", "a", tokens="abc"), "tokens"),
+        (lambda client: client.get_document("docs", 7), "document_id"),
+        (lambda client: client.delete_documents("docs", ["a", "\ud800"]), "document_ids[1]"),
+        (lambda client: client.create_collection("x", labels={"a": "\ud800"}), "labels[a]"),
+    ],
+)
+def test_bad_arguments_are_refused_before_the_call(
+    double: Double, client: Client, call: Callable[[Client], object], field: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        call(client)
+    assert caught.value.fields[0].field == field
+    assert not double.calls
+
+
+def test_outcomes_come_in_order_with_the_refused_among_them(index: Index) -> None:
+    given = documents(3000)
+    given[1500] = Document(id="d1500", text="refuse me")
+    outcomes = index(given)
+    assert [outcome.index for outcome in outcomes] == list(range(3000))
+    assert ids(outcomes) == [document.id for document in given]
+    assert [outcome.index for outcome in outcomes if not outcome.ok] == [1500]
+    error = outcomes[1500].error
+    assert isinstance(error, InvalidArgument)
+    assert error.fields[0].field == "document.text"
+
+
+def test_indexing_nothing_opens_no_stream(double: Double, index: Index) -> None:
+    assert index([]) == []
+    assert double.calls["IndexDocuments"] == 0
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        Ending(answers=7),
+        Ending(answers=7, error=Unavailable("gone")),
+        Ending(answers=7, extra=5, error=Unavailable("gone")),
+        Ending(answers=0, error=ResourceExhausted("busy", retry_after=timedelta(seconds=0.01))),
+    ],
+)
+def test_a_broken_stream_is_resumed_without_losing_or_repeating_an_outcome(
+    double: Double, index: Index, ending: Ending
+) -> None:
+    double.endings.extend([ending, ending])
+    outcomes = index(documents(50))
+    assert ids(outcomes) == [f"d{number}" for number in range(50)]
+    assert [outcome.index for outcome in outcomes] == list(range(50))
+    assert all(outcome.ok for outcome in outcomes)
+    assert double.calls["IndexDocuments"] == 3
+    assert double.received.count("d0") <= 3
+    assert len(double.documents) == 50
+
+
+def test_a_server_that_stays_away_is_given_up(double: Double, index: Index) -> None:
+    double.refusals.extend([Unavailable("gone", reason="GONE")] * 50)
+    with pytest.raises(Unavailable) as caught:
+        index(documents(3), patience_seconds=0.5)
+    assert caught.value.reason == "GONE"
+    assert 2 <= double.calls["IndexDocuments"] < 20
+
+
+def test_an_unknown_collection_is_told_from_a_broken_stream(index: Index, double: Double) -> None:
+    del double.collections["docs"]
+    with pytest.raises(NotFound) as caught:
+        index(documents(2000))
+    assert caught.value.reason == "COLLECTION_NOT_FOUND"
+
+
+@pytest.mark.parametrize("error", [Internal("fault"), ResourceExhausted("the disk is full")])
+def test_a_fault_that_another_stream_would_not_pass_is_raised_at_once(
+    double: Double, index: Index, error: SirdarError
+) -> None:
+    double.endings.append(Ending(answers=2, error=error))
+    with pytest.raises(type(error), match=error.message):
+        index(documents(10))
+    assert double.calls["IndexDocuments"] == 1
+
+
+def test_a_server_that_answers_nothing_raises_deadline_exceeded(
+    double: Double, index: Index
+) -> None:
+    double.endings.append(Ending(answers=2, hang=True))
+    with pytest.raises(DeadlineExceeded) as caught:
+        index(documents(10), stall_seconds=0.3)
+    assert caught.value.reason == "STALLED"
+
+
+def test_a_conditional_write_of_unknown_outcome_is_not_repeated(
+    double: Double, index: Index
+) -> None:
+    # The server wrote d1 and d2 before the connection broke: to send d1 again would report a
+    # conflict with itself.
+    double.endings.append(Ending(answers=1, extra=2, error=Unavailable("gone")))
+    given: list[Item] = [
+        Document(id="d0", text="text"),
+        ConditionalDocument(Document(id="d1", text="text"), if_version=0),
+        Document(id="d2", text="text"),
+        Document(id="d3", text="text"),
+    ]
+    outcomes = index(given)
+    assert ids(outcomes) == ["d0", "d1", "d2", "d3"]
+    assert [outcome.ok for outcome in outcomes] == [True, False, True, True]
+    assert outcomes[1].error is not None
+    assert outcomes[1].error.reason == "OUTCOME_UNKNOWN"
+    assert double.received.count("d1") == 1
+
+
+def test_a_conditional_write_is_repeated_after_a_goodbye(double: Double, index: Index) -> None:
+    double.endings.append(Ending(answers=1))
+    given: list[Item] = [
+        Document(id="d0", text="text"),
+        ConditionalDocument(Document(id="d1", text="text"), if_version=0),
+        ConditionalDocument(Document(id="d0", text="text"), if_version=7),
+    ]
+    outcomes = index(given)
+    assert [outcome.ok for outcome in outcomes] == [True, True, False]
+    assert outcomes[2].error is not None
+    assert outcomes[2].error.reason == "VERSION_MISMATCH"
+
+
+def test_a_document_larger_than_a_message_is_refused_alone(double: Double) -> None:
+    with Client(double.address, max_message_bytes=2**20) as client:
+        big = Document(id="big", text="x" * 2**20)
+        outcomes = list(client.index("docs", [big, *documents(2)]))
+    assert [outcome.ok for outcome in outcomes] == [False, True, True]
+    assert outcomes[0].error is not None
+    assert outcomes[0].error.fields[0].field == "document"
+
+
+def test_documents_are_taken_no_faster_than_they_are_answered(double: Double) -> None:
+    double.endings.append(Ending(answers=10, hang=True))
+    taken = 0
+
+    def endless() -> Iterator[Document]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Document(id=f"d{taken}", text="text")
+
+    with Client(double.address) as client, pytest.raises(DeadlineExceeded):
+        list(client.index("docs", endless(), stall_seconds=0.5))
+    assert taken <= 10 + 1024
+
+
+def test_an_error_of_the_source_reaches_the_caller(index: Index) -> None:
+    def broken() -> Iterator[Document]:
+        yield from documents(5)
+        raise LookupError("the source broke")
+
+    with pytest.raises(LookupError, match="the source broke"):
+        index(broken())
+
+
+def test_sync_indexing_leaves_no_thread_behind(double: Double, client: Client) -> None:
+    client.get_collection("docs")
+    before = threading.active_count()
+    for _ in range(5):
+        outcomes = client.index("docs", documents(20))
+        next(outcomes)
+        outcomes.close()  # type: ignore[attr-defined]
+    for thread in threading.enumerate():
+        if thread.name == "sirdar-index":
+            thread.join(5)
+            assert not thread.is_alive()
+    assert threading.active_count() <= before + 2
+
+
+async def test_async_documents_are_indexed_as_they_come(double: Double) -> None:
+    answered = asyncio.Event()
+
+    async def source() -> AsyncIterator[Document]:
+        yield Document(id="first", text="text")
+        # The second comes only after the first was answered.
+        await answered.wait()
+        yield Document(id="second", text="text")
+
+    seen = []
+    async with AsyncClient(double.address) as client:
+        async for outcome in client.index("docs", source()):
+            seen.append(outcome.document_id)
+            answered.set()
+    assert seen == ["first", "second"]
+
+
+def test_reads_are_retried_while_the_server_is_unavailable(double: Double, client: Client) -> None:
+    double.refusals.extend([Unavailable("gone")] * 2)
+    assert client.get_collection("docs").name == "docs"
+    assert double.calls["GetCollection"] == 3
+
+
+def test_overload_is_retried_after_the_delay_that_the_server_asks_for(
+    double: Double, client: Client
+) -> None:
+    double.refusals.append(ResourceExhausted("busy", retry_after=timedelta(milliseconds=20)))
+    client.search("docs", "question")
+    assert double.calls["Search"] == 2
+
+
+def test_creating_and_deleting_are_not_retried(double: Double, client: Client) -> None:
+    for call in (
+        lambda: client.create_collection("new"),
+        lambda: client.delete_collection("docs"),
+    ):
+        double.refusals.append(Unavailable("gone"))
+        with pytest.raises(Unavailable):
+            call()
+    assert double.calls["CreateCollection"] == 1
+    assert double.calls["DeleteCollection"] == 1
+
+
+def test_errors_keep_reason_and_details(client: Client) -> None:
+    with pytest.raises(NotFound) as caught:
+        client.search("nowhere", "question")
+    assert caught.value.reason == "COLLECTION_NOT_FOUND"
+
+
+def test_options_of_a_search_reach_the_server(double: Double, client: Client) -> None:
+    client.search("docs", "a", top_k=0)
+    client.search(
+        "docs", "b", exact=True, consistency=Consistency.SESSION, tokens=["t"], candidates=50
+    )
+    first, second = double.requests
+    assert first.HasField("top_k")
+    assert first.top_k == 0
+    assert not second.HasField("top_k")
+    assert (second.exact, second.candidates, list(second.consistency_tokens)) == (True, 50, ["t"])
+
+
+def test_a_search_answer_is_read_whole(double: Double, client: Client) -> None:
+    double.answer = search_pb2.SearchResponse()
+    result = double.answer.results.add(document_id="d", score=0.5, similarity=0.25, version=3)
+    result.metadata["n"].int64_value = 7
+    result.snippet.text = "snip"
+    result.snippet.span.end = 4
+    double.answer.timings.add(stage=1).duration.FromMilliseconds(12)
+    double.answer.timings.add(stage=99)
+    double.answer.coverage.shards_asked = 2
+    double.answer.coverage.shards_answered = 1
+    double.answer.coverage.missing_shards.append(1)
+    double.answer.degraded.add(reason=1, detail="shard 1 is away")
+    double.answer.space.model.name = "model"
+    results = client.search("docs", "question")
+    assert [result.metadata for result in results] == [{"n": 7}]
+    assert (results.results[0].snippet.text, results.results[0].snippet.end) == ("snip", 4)
+    assert [timing.stage for timing in results.timings] == ["embed", "unknown_99"]
+    assert results.timings[0].duration == timedelta(milliseconds=12)
+    assert not results.coverage.complete
+    assert results.coverage.missing_shards == (1,)
+    assert results.degraded[0].reason == "shard_unreachable"
+    assert results.space.model.name == "model"
+
+
+def test_lists_run_over_all_pages(double: Double, client: Client) -> None:
+    list(client.index("docs", documents(25)))
+    stored = list(client.list_documents("docs", page_size=10))
+    assert len({item.document.id for item in stored}) == 25
+    assert double.calls["ListDocuments"] == 3
+
+
+def test_deleting_many_takes_as_many_calls_as_the_contract_asks(
+    double: Double, client: Client
+) -> None:
+    list(client.index("docs", documents(2)))
+    outcomes = client.delete_documents("docs", [f"d{number}" for number in range(1500)])
+    assert [outcome.existed for outcome in outcomes[:3]] == [True, True, False]
+    assert len(outcomes) == 1500
+    assert double.calls["DeleteDocuments"] == 2
+
+
+def test_collections_are_created_changed_and_deleted(client: Client) -> None:
+    client.create_collection("new", description="d", labels={"a": "b"})
+    client.update_collection("new", description="e")
+    collection = client.get_collection("new")
+    assert (collection.description, collection.labels) == ("e", {"a": "b"})
+    assert {item.name for item in client.list_collections()} == {"docs", "new"}
+    client.delete_collection("new")
+    with pytest.raises(NotFound):
+        client.get_collection("new")
+    with pytest.raises(InvalidArgument, match="nothing to update"):
+        client.update_collection("docs")
+
+
+def test_health_and_absence(double: Double, client: Client) -> None:
+    assert client.health() is Health.SERVING
+    assert client.health("sirdar.v1.SearchService") is Health.SERVING
+    with Client("127.0.0.1:1", timeout_seconds=5) as nobody, pytest.raises(Unavailable):
+        nobody.health()
+
+
+def test_a_call_ends_at_its_deadline(double: Double) -> None:
+    double.delay_seconds = 30
+    with Client(double.address) as client, pytest.raises(DeadlineExceeded):
+        client.search("docs", "question", timeout_seconds=0.1)
+
+
+def test_a_closed_client_says_so(double: Double) -> None:
+    client = Client(double.address)
+    client.close()
+    with pytest.raises(FailedPrecondition, match="closed"):
+        client.search("docs", "question")
+
+
+@pytest.mark.parametrize("address", ["localhost", "http://localhost:1", "localhost:", ":7", "h:x"])
+def test_a_bad_address_is_refused_with_an_example(address: str) -> None:
+    with pytest.raises(InvalidArgument, match="host:port"):
+        Client(address)
+
+
+async def test_asyncio_has_the_same_calls(double: Double) -> None:
+    async with AsyncClient(double.address) as client:
+        await client.create_collection("new")
+        assert {item.name async for item in client.list_collections()} == {"docs", "new"}
+        assert await client.health() is Health.SERVING
+        async for _ in client.index("docs", documents(3)):
+            pass
+        assert len([item async for item in client.list_documents("docs", page_size=2)]) == 3
+        assert (await client.get_document("docs", "d1")).document.text == "text 1"
+        outcomes = await client.delete_documents("docs", ["d1"])
+        assert outcomes[0].existed
+        with pytest.raises(NotFound):
+            await client.search("nowhere", "question")
