@@ -1,0 +1,8 @@
+"""The retriever: owns the documents and the sharded FAISS indexes over them."""
+
+import os
+
+# libgomp reads these once, when FAISS is loaded, which the modules below do. Threads that
+# spin between searches take the cores from the tiers beside this one.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))

@@ -1,0 +1,159 @@
+"""From what the retriever works with to the messages of answers."""
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.retriever.catalog import OpenCollection
+from services.retriever.retriever import CoveredAnswer
+from services.retriever.search import Found
+from services.retriever.shard import Shard, ShardState
+from services.retriever.store.placement import shard_of
+from services.retriever.store.records import (
+    Collection,
+    Deletion,
+    Generation,
+    Passage,
+    Receipt,
+    Similarity,
+    StoredDocument,
+    WriteResult,
+)
+from services.retriever.tokens import consistency_token
+from sirdar.errors import SirdarError, to_status
+from sirdar.v1 import collection_pb2, common_pb2, document_pb2, retriever_pb2
+
+_SIMILARITIES = {
+    Similarity.COSINE: collection_pb2.SIMILARITY_COSINE,
+    Similarity.DOT: collection_pb2.SIMILARITY_DOT,
+}
+_STATES = {
+    ShardState.OPENING: retriever_pb2.SHARD_STATE_OPENING,
+    ShardState.READY: retriever_pb2.SHARD_STATE_READY,
+    ShardState.FAILED: retriever_pb2.SHARD_STATE_FAILED,
+}
+
+
+def collection(item: Collection) -> collection_pb2.Collection:
+    return collection_pb2.Collection(
+        namespace=item.namespace,
+        name=item.name,
+        description=item.description,
+        labels=item.labels,
+        generation=generation(item.generation),
+        created=_timestamp(item.created_ns),
+        updated=_timestamp(item.updated_ns),
+        documents=item.documents,
+        passages=item.passages,
+    )
+
+
+def generation(item: Generation) -> collection_pb2.Generation:
+    space = item.space
+    return collection_pb2.Generation(
+        number=item.number,
+        space=common_pb2.EmbeddingSpace(
+            model=common_pb2.ModelRef(name=space.model, revision=space.revision),
+            dimensions=space.dimensions,
+            fingerprint=space.fingerprint,
+        ),
+        shards=item.shards,
+        index_kind=item.index_kind,
+        similarity=_SIMILARITIES[item.similarity],
+    )
+
+
+def receipt(item: Receipt) -> document_pb2.WriteReceipt:
+    return document_pb2.WriteReceipt(
+        version=item.version,
+        consistency_token=consistency_token(item.position),
+        passages=item.passages,
+        unchanged=item.unchanged,
+        written=_timestamp(item.written_ns),
+    )
+
+
+def write_outcome(document_id: str, result: WriteResult) -> retriever_pb2.WriteOutcome:
+    if isinstance(result, SirdarError):
+        return retriever_pb2.WriteOutcome(document_id=document_id, error=to_status(result))
+    return retriever_pb2.WriteOutcome(document_id=document_id, receipt=receipt(result))
+
+
+def delete_outcome(document_id: str, result: Deletion | SirdarError) -> document_pb2.DeleteOutcome:
+    if isinstance(result, SirdarError):
+        return document_pb2.DeleteOutcome(document_id=document_id, error=to_status(result))
+    return document_pb2.DeleteOutcome(
+        document_id=document_id,
+        existed=result.existed,
+        consistency_token=consistency_token(result.position),
+    )
+
+
+def stored_document(item: StoredDocument) -> document_pb2.StoredDocument:
+    document = document_pb2.Document.FromString(item.metadata)
+    document.id, document.title, document.text = item.id, item.title, item.text
+    return document_pb2.StoredDocument(document=document, receipt=receipt(item.receipt))
+
+
+def search_response(
+    covered: CoveredAnswer, item: Generation
+) -> retriever_pb2.SearchPassagesResponse:
+    answer = covered.answer
+    response = retriever_pb2.SearchPassagesResponse(
+        coverage=common_pb2.Coverage(
+            shards_asked=covered.shards_asked,
+            shards_answered=covered.shards_asked - len(covered.missing_shards),
+            missing_shards=covered.missing_shards,
+            pending_writes=answer.pending_writes,
+        ),
+        generation=generation(item),
+    )
+    for found in answer.found:
+        _candidates(response.results.add(), found, answer.passages, item.shards)
+    return response
+
+
+def shard_status(collection_: OpenCollection, shard: Shard) -> retriever_pb2.ShardStatus:
+    view = shard.view
+    dead = sum(part.dead for part in view.segments)
+    return retriever_pb2.ShardStatus(
+        namespace=collection_.namespace,
+        collection=collection_.name,
+        generation=collection_.generation.number,
+        shard=shard.number,
+        state=_STATES[shard.state],
+        applied_seq=view.applied_seq,
+        committed_seq=max(shard.committed_seq, view.applied_seq),
+        vectors=sum(part.rows for part in view.segments) - dead,
+        tombstones=dead,
+        growing_segments=shard.growing_segments,
+        sealed_segments=shard.sealed_segments,
+    )
+
+
+def _candidates(
+    result: retriever_pb2.PassageCandidates,
+    found: Found,
+    passages: dict[int, Passage],
+    shards: int,
+) -> None:
+    for place, (score, passage_id) in enumerate(zip(found.scores, found.ids, strict=True)):
+        result.dense.add(passage=place, score=score)
+        passage = passages[passage_id]
+        candidate = result.passages.add(
+            document_id=passage.document_id,
+            index=passage.index,
+            shard=shard_of(passage.document_id, shards),
+            text=passage.text,
+            title=passage.title,
+            version=passage.version,
+        )
+        candidate.span.start = passage.start
+        candidate.span.end = passage.end
+        if passage.metadata:
+            candidate.metadata.MergeFrom(
+                document_pb2.Document.FromString(passage.metadata).metadata
+            )
+
+
+def _timestamp(nanoseconds: int) -> Timestamp:
+    seconds, nanos = divmod(nanoseconds, 1_000_000_000)
+    return Timestamp(seconds=seconds, nanos=nanos)

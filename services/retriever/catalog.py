@@ -1,0 +1,160 @@
+"""The collections that this retriever serves, opened: their generations and shards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from shutil import rmtree
+
+import structlog
+from prometheus_client import Gauge
+
+from services.retriever.sealer import Sealer
+from services.retriever.shard import Shard, ShardState
+from services.retriever.shard_folder import ShardFolder
+from services.retriever.store.interface import Store
+from services.retriever.store.records import Change, Collection, Generation
+from sirdar.errors import NotFound
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_LABELS = ("namespace", "collection")
+VECTORS = Gauge("sirdar_retriever_vectors", "Live vectors.", _LABELS)
+TOMBSTONES = Gauge(
+    "sirdar_retriever_tombstones", "Vectors of deleted passages still in segments.", _LABELS
+)
+SEGMENTS = Gauge("sirdar_retriever_segments", "Segments.", (*_LABELS, "kind"))
+
+_REPLAY_CHANGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCollection:
+    namespace: str
+    name: str
+    generation: Generation
+    shards: tuple[Shard, ...]
+
+    def observe(self) -> None:
+        """Sets the gauges of the collection."""
+        segments = [part for shard in self.shards for part in shard.view.segments]
+        dead = sum(part.dead for part in segments)
+        VECTORS.labels(self.namespace, self.name).set(sum(part.rows for part in segments) - dead)
+        TOMBSTONES.labels(self.namespace, self.name).set(dead)
+        sealed = sum(shard.sealed_segments for shard in self.shards)
+        SEGMENTS.labels(self.namespace, self.name, "sealed").set(sealed)
+        SEGMENTS.labels(self.namespace, self.name, "growing").set(len(segments) - sealed)
+
+
+class Catalog:
+    """Collections by name. Opened and closed by one task; looked up from any thread."""
+
+    def __init__(self, segments: Path, sealer: Sealer, *, seal_vectors: int) -> None:
+        self._segments = segments
+        self._sealer = sealer
+        self._seal_vectors = seal_vectors
+        self._by_name: dict[tuple[str, str], OpenCollection] = {}
+        self._by_generation: dict[int, OpenCollection] = {}
+
+    def get(self, namespace: str, name: str) -> OpenCollection:
+        """Raises NotFound."""
+        collection = self._by_name.get((namespace, name))
+        if collection is None:
+            raise NotFound(
+                f"there is no collection {namespace}/{name}; create it first",
+                reason="COLLECTION_NOT_FOUND",
+            )
+        return collection
+
+    def all(self) -> list[OpenCollection]:
+        return sorted(self._by_name.values(), key=lambda item: (item.namespace, item.name))
+
+    def open_all(self, store: Store) -> None:
+        """Opens every collection of the store and removes segments of those that are gone."""
+        collections = store.all_collections()
+        keys = {str(collection.generation.key) for collection in collections}
+        if self._segments.is_dir():
+            for folder in self._segments.iterdir():
+                if folder.name not in keys:
+                    rmtree(folder, ignore_errors=True)
+        for collection in collections:
+            self.open(collection, store)
+
+    def open(self, collection: Collection, store: Store) -> None:
+        """Maps the sealed segments of a collection and replays the log beyond them."""
+        generation = collection.generation
+        shards = tuple(self._shard(generation, number) for number in range(generation.shards))
+        opened = OpenCollection(collection.namespace, collection.name, generation, shards)
+        self._by_generation[generation.key] = opened
+        committed = store.committed_seqs(generation)
+        for shard in shards:
+            state = shard.folder.open()
+            shard.restore(state)
+            _replay(shard, store, state.covered_seq)
+            shard.ready(committed[shard.number])
+        self._by_name[collection.namespace, collection.name] = opened
+        opened.observe()
+
+    def remove(self, namespace: str, name: str) -> None:
+        """Forgets a collection and removes its segment files."""
+        collection = self._by_name.pop((namespace, name), None)
+        if collection is None:
+            return
+        self._by_generation.pop(collection.generation.key, None)
+        for shard in collection.shards:
+            shard.dropped = True
+        rmtree(self._segments / str(collection.generation.key), ignore_errors=True)
+        for gauge in (VECTORS, TOMBSTONES):
+            gauge.remove(namespace, name)
+        for kind in ("sealed", "growing"):
+            SEGMENTS.remove(namespace, name, kind)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Shows committed changes to searches; the store's `OnCommit`."""
+
+        def place(change: Change) -> tuple[int, int]:
+            return change.position.generation_key, change.position.shard
+
+        # Stable: within a shard the order of the log stays.
+        for (key, number), group in groupby(sorted(changes, key=place), key=place):
+            collection = self._by_generation.get(key)
+            if collection is not None:
+                _apply(collection, collection.shards[number], list(group))
+
+    def _shard(self, generation: Generation, number: int) -> Shard:
+        path = self._segments / str(generation.key) / str(number)
+        return Shard(
+            generation,
+            number,
+            ShardFolder(path, generation.key, number, generation.index_kind),
+            seal_vectors=self._seal_vectors,
+            on_full=self._sealer.notify,
+        )
+
+
+def _apply(collection: OpenCollection, shard: Shard, changes: list[Change]) -> None:
+    shard.committed_seq = changes[-1].position.seq
+    try:
+        shard.apply(changes)
+    except Exception:
+        # The writes are durable and stay acknowledged; the shard no longer answers, which
+        # coverage says, and is right again after a restart.
+        shard.state = ShardState.FAILED
+        log.exception(
+            "a shard failed",
+            namespace=collection.namespace,
+            collection=collection.name,
+            shard=shard.number,
+        )
+    collection.observe()
+
+
+def _replay(shard: Shard, store: Store, after_seq: int) -> None:
+    batch: list[Change] = []
+    for change in store.changes(shard.generation, shard.number, after_seq):
+        batch.append(change)
+        if len(batch) == _REPLAY_CHANGES:
+            shard.apply(batch)
+            batch = []
+    if batch:
+        shard.apply(batch)

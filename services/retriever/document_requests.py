@@ -1,0 +1,211 @@
+"""Documents and searches from the messages of requests, every field checked.
+
+Raises InvalidArgument that names the field by its path.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from services.retriever import requests, vectors
+from services.retriever.retriever import Consistency, PassageSearch
+from services.retriever.store.records import DocumentWrite, Generation, Position
+from services.retriever.tokens import read_consistency_token
+from sirdar.errors import FailedPrecondition, InvalidArgument, Unimplemented
+from sirdar.v1 import common_pb2
+from sirdar.v1.document_pb2 import Document, MetadataValue
+from sirdar.v1.retriever_pb2 import DocumentWrite as DocumentWriteMessage
+from sirdar.v1.retriever_pb2 import EmbeddedPassageWrite, SearchPassagesRequest
+
+MAX_METADATA_KEYS = 64
+MAX_METADATA_KEY_CHARACTERS = 128
+MAX_METADATA_BYTES = 64 * 2**10
+MAX_HASH_BYTES = 64
+MAX_QUERIES = 256
+MAX_CANDIDATES = 10_000
+
+# Of google.protobuf.Timestamp: the years 1 to 9999.
+_MIN_SECONDS = -62_135_596_800
+_MAX_SECONDS = 253_402_300_799
+_NANOS = 1_000_000_000
+
+_CONSISTENCIES = {
+    common_pb2.CONSISTENCY_UNSPECIFIED: Consistency.EVENTUAL,
+    common_pb2.CONSISTENCY_EVENTUAL: Consistency.EVENTUAL,
+    common_pb2.CONSISTENCY_SESSION: Consistency.SESSION,
+    common_pb2.CONSISTENCY_STRONG: Consistency.STRONG,
+}
+
+
+def check_fingerprint(fingerprint: str, generation: Generation) -> None:
+    """Vectors of different spaces must not meet. Raises FailedPrecondition."""
+    if fingerprint != generation.space.fingerprint:
+        raise FailedPrecondition(
+            f"the vectors are of space {fingerprint!r}, the collection of "
+            f"{generation.space.fingerprint!r}; embed with its model {generation.space.model!r}",
+            reason="SPACE_MISMATCH",
+            metadata={"expected": generation.space.fingerprint, "got": fingerprint},
+        )
+
+
+def document_write(
+    message: DocumentWriteMessage, field: str, generation: Generation, max_document_bytes: int
+) -> DocumentWrite:
+    document = message.document
+    text = _text(document, f"{field}.document", max_document_bytes)
+    if len(message.content_hash) > MAX_HASH_BYTES:
+        raise InvalidArgument.field(
+            f"{field}.content_hash", f"must be at most {MAX_HASH_BYTES} bytes"
+        )
+    spans: tuple[tuple[int, int], ...] = ()
+    stored = np.empty((0, generation.space.dimensions), np.float16)
+    if message.keep_passages:
+        if not message.content_hash:
+            raise InvalidArgument.field(f"{field}.content_hash", "must be given with keep_passages")
+        if message.passages:
+            raise InvalidArgument.field(f"{field}.passages", "must be empty with keep_passages")
+    else:
+        spans = _spans(message.passages, f"{field}.passages", len(text))
+        fields = [f"{field}.passages[{at}].vector" for at in range(len(spans))]
+        array = vectors.decode([item.vector for item in message.passages], fields, generation)
+        stored = vectors.as_stored(array, fields)
+    return DocumentWrite(
+        id=requests.document_id(document.id, f"{field}.document.id"),
+        title=document.title,
+        text=text,
+        metadata=_metadata(document.metadata, f"{field}.document.metadata"),
+        content_hash=message.content_hash,
+        spans=spans,
+        vectors=stored,
+        keep_passages=message.keep_passages,
+        if_version=message.if_version if message.HasField("if_version") else None,
+    )
+
+
+def passage_search(request: SearchPassagesRequest, generation: Generation) -> PassageSearch:
+    if not 1 <= len(request.queries) <= MAX_QUERIES:
+        raise InvalidArgument.field(
+            "queries", f"must be 1 to {MAX_QUERIES}, not {len(request.queries)}"
+        )
+    if not 1 <= request.candidates <= MAX_CANDIDATES:
+        raise InvalidArgument.field(
+            "candidates", f"must be 1 to {MAX_CANDIDATES}, not {request.candidates}"
+        )
+    for at, query in enumerate(request.queries):
+        if query.lexical:
+            raise Unimplemented(
+                "the collection has no lexical index; ask for dense candidates",
+                reason="LEXICAL_NOT_AVAILABLE",
+            )
+        if not query.HasField("vector"):
+            raise InvalidArgument.field(f"queries[{at}].vector", "must be given")
+    check_fingerprint(request.fingerprint, generation)
+    if request.consistency not in _CONSISTENCIES:
+        raise InvalidArgument.field("consistency", "is not known")
+    fields = [f"queries[{at}].vector" for at in range(len(request.queries))]
+    return PassageSearch(
+        queries=vectors.decode([query.vector for query in request.queries], fields, generation),
+        candidates=request.candidates,
+        exact=request.exact,
+        with_text=not request.omit_passages,
+        shards=_shards(request.shards, generation),
+        consistency=_CONSISTENCIES[request.consistency],
+        seen=_seen(request.consistency_tokens, generation),
+    )
+
+
+def _text(document: Document, field: str, max_bytes: int) -> str:
+    if not document.text:
+        raise InvalidArgument.field(f"{field}.text", "must not be empty")
+    requests.no_nul(document.text, f"{field}.text")
+    requests.no_nul(document.title, f"{field}.title")
+    # No code point takes more than four bytes.
+    if 4 * (len(document.text) + len(document.title)) > max_bytes:
+        size = len(document.text.encode()) + len(document.title.encode())
+        if size > max_bytes:
+            raise InvalidArgument.field(
+                f"{field}.text", f"and title must be at most {max_bytes} bytes, not {size}"
+            )
+    return document.text
+
+
+def _spans(
+    passages: Sequence[EmbeddedPassageWrite], field: str, characters: int
+) -> tuple[tuple[int, int], ...]:
+    if not passages:
+        raise InvalidArgument.field(field, "must not be empty without keep_passages")
+    spans = tuple((item.span.start, item.span.end) for item in passages)
+    last = 0
+    for at, (start, end) in enumerate(spans):
+        if not 0 <= start < end <= characters:
+            raise InvalidArgument.field(
+                f"{field}[{at}].span",
+                f"must be a part of the text's {characters} characters, not [{start}, {end})",
+            )
+        if start < last:
+            raise InvalidArgument.field(f"{field}[{at}].span", "must not start before the last")
+        last = start
+    return spans
+
+
+def _metadata(metadata: Mapping[str, MetadataValue], field: str) -> bytes:
+    """As a serialized Document with nothing else in it.
+
+    Lossless for every kind of value, now and when a newer writer adds one,
+    which a mapping to JSON is not. Empty for none.
+    """
+    if not metadata:
+        return b""
+    if len(metadata) > MAX_METADATA_KEYS:
+        raise InvalidArgument.field(field, f"must be at most {MAX_METADATA_KEYS} keys")
+    for key, value in metadata.items():
+        if not 1 <= len(key) <= MAX_METADATA_KEY_CHARACTERS:
+            raise InvalidArgument.field(
+                field, f"must have keys of 1 to {MAX_METADATA_KEY_CHARACTERS} characters"
+            )
+        requests.no_nul(key, field)
+        _metadata_value(value, f"{field}[{key}]")
+    holder = Document()
+    for key, value in metadata.items():
+        holder.metadata[key].CopyFrom(value)
+    data = holder.SerializeToString(deterministic=True)
+    if len(data) > MAX_METADATA_BYTES:
+        raise InvalidArgument.field(field, f"must be at most {MAX_METADATA_BYTES} bytes together")
+    return data
+
+
+def _metadata_value(value: MetadataValue, field: str) -> None:
+    kind = value.WhichOneof("kind")
+    if kind is None:
+        raise InvalidArgument.field(field, "must have a value")
+    if kind == "string_value":
+        requests.no_nul(value.string_value, field)
+    elif kind == "string_list":
+        for item in value.string_list.values:
+            requests.no_nul(item, field)
+    elif kind == "timestamp_value":
+        time = value.timestamp_value
+        if not (_MIN_SECONDS <= time.seconds <= _MAX_SECONDS and 0 <= time.nanos < _NANOS):
+            raise InvalidArgument.field(field, "must be a time of the years 1 to 9999")
+
+
+def _shards(shards: Sequence[int], generation: Generation) -> tuple[int, ...]:
+    for at, shard in enumerate(shards):
+        if not 0 <= shard < generation.shards:
+            raise InvalidArgument.field(
+                f"shards[{at}]", f"must be 0 to {generation.shards - 1}, not {shard}"
+            )
+    return tuple(sorted(set(shards)))
+
+
+def _seen(tokens: Sequence[str], generation: Generation) -> tuple[Position, ...]:
+    positions = []
+    for at, token in enumerate(tokens):
+        field = f"consistency_tokens[{at}]"
+        position = read_consistency_token(token, field)
+        if position.generation_key != generation.key or position.shard >= generation.shards:
+            raise InvalidArgument.field(
+                field, "is of another collection", reason="BAD_CONSISTENCY_TOKEN"
+            )
+        positions.append(position)
+    return tuple(positions)

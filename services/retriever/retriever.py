@@ -1,0 +1,205 @@
+"""The retriever itself: store, opened collections and searches put together."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+from threading import Lock
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.retriever.catalog import Catalog, OpenCollection
+from services.retriever.data_folder import own
+from services.retriever.sealer import Sealer
+from services.retriever.search import SearchAnswer, Searcher, SearchRequest
+from services.retriever.settings import RetrieverSettings
+from services.retriever.shard import Shard, ShardState
+from services.retriever.store.interface import Store
+from services.retriever.store.records import (
+    Collection,
+    CollectionDefinition,
+    CollectionUpdate,
+    Deletion,
+    DocumentState,
+    DocumentWrite,
+    Generation,
+    Position,
+    StoredDocument,
+    WriteResult,
+)
+from services.retriever.store.sqlite.store import SqliteStore
+from services.runtime.deadline import deadline
+
+T = TypeVar("T")
+
+
+class Consistency(Enum):
+    EVENTUAL = "eventual"
+    SESSION = "session"
+    STRONG = "strong"
+
+
+@dataclass(frozen=True, slots=True)
+class PassageSearch:
+    """`queries` is float32 of shape (n, dimensions); `shards` empty: all."""
+
+    queries: NDArray[np.float32]
+    candidates: int
+    exact: bool
+    with_text: bool
+    shards: tuple[int, ...]
+    consistency: Consistency
+    seen: tuple[Position, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CoveredAnswer:
+    """An answer and the shards that it does not speak for."""
+
+    answer: SearchAnswer
+    shards_asked: int
+    missing_shards: tuple[int, ...]
+
+
+class Retriever:
+    """What the servicer calls. Everything that blocks runs in threads."""
+
+    def __init__(
+        self, store: Store, catalog: Catalog, searcher: Searcher, settings: RetrieverSettings
+    ) -> None:
+        self.catalog = catalog
+        self._store = store
+        self._searcher = searcher
+        self._pool = ThreadPoolExecutor(settings.read_threads, "retriever-read")
+        self._max_wait_seconds = settings.max_consistency_wait_seconds
+        # Creating and deleting change the store and the catalog, in this order, as one.
+        self._collections_lock = Lock()
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+    async def create_collection(self, definition: CollectionDefinition) -> Collection:
+        def create() -> Collection:
+            with self._collections_lock:
+                collection = self._store.create_collection(definition).result()
+                self.catalog.open(collection, self._store)
+                return collection
+
+        return await self.in_thread(create)
+
+    async def delete_collection(self, namespace: str, name: str) -> None:
+        def delete() -> None:
+            with self._collections_lock:
+                self._store.delete_collection(namespace, name).result()
+                self.catalog.remove(namespace, name)
+
+        await self.in_thread(delete)
+
+    async def update_collection(
+        self, namespace: str, name: str, update: CollectionUpdate
+    ) -> Collection:
+        return await asyncio.wrap_future(self._store.update_collection(namespace, name, update))
+
+    async def collection(self, namespace: str, name: str) -> Collection:
+        return await self.in_thread(lambda: self._store.collection(namespace, name))
+
+    async def collections(self, namespace: str, after: str, limit: int) -> list[Collection]:
+        return await self.in_thread(lambda: self._store.collections(namespace, after, limit))
+
+    async def write(
+        self, generation: Generation, writes: Sequence[DocumentWrite]
+    ) -> list[WriteResult]:
+        if not writes:
+            return []
+        return await asyncio.wrap_future(self._store.write_documents(generation, writes))
+
+    async def delete(self, generation: Generation, ids: Sequence[str]) -> list[Deletion]:
+        if not ids:
+            return []
+        return await asyncio.wrap_future(self._store.delete_documents(generation, ids))
+
+    async def states(self, generation: Generation, ids: Sequence[str]) -> list[DocumentState]:
+        return await self.in_thread(lambda: self._store.document_states(generation, ids))
+
+    async def document(self, generation: Generation, document_id: str) -> StoredDocument:
+        return await self.in_thread(lambda: self._store.document(generation, document_id))
+
+    async def documents(
+        self, generation: Generation, after: str, limit: int, max_bytes: int
+    ) -> list[StoredDocument]:
+        return await self.in_thread(
+            lambda: self._store.documents(generation, after, limit, max_bytes)
+        )
+
+    async def search(self, collection: OpenCollection, search: PassageSearch) -> CoveredAnswer:
+        """Raises DeadlineExceeded, ResourceExhausted."""
+        asked = [collection.shards[number] for number in search.shards] or collection.shards
+        shards = tuple(shard for shard in asked if shard.state is ShardState.READY)
+        await self._await_consistency(collection.generation, shards, search)
+        request = SearchRequest(
+            shards, search.queries, search.candidates, search.exact, search.with_text, deadline()
+        )
+        answer = await asyncio.wrap_future(self._searcher.submit(request))
+        missing = tuple(shard.number for shard in asked if shard not in shards)
+        return CoveredAnswer(answer, len(asked), missing)
+
+    async def _await_consistency(
+        self, generation: Generation, shards: Sequence[Shard], search: PassageSearch
+    ) -> None:
+        """Waits until the shards show what the read must see."""
+        if search.consistency is Consistency.EVENTUAL:
+            return
+        needed: dict[int, int] = {}
+        if search.consistency is Consistency.STRONG:
+            committed = await self.in_thread(lambda: self._store.committed_seqs(generation))
+            needed = dict(enumerate(committed))
+        for position in search.seen:
+            needed[position.shard] = max(needed.get(position.shard, 0), position.seq)
+        call_deadline = deadline() or time.monotonic() + self._max_wait_seconds
+        for shard in shards:
+            await shard.applied.wait(
+                needed.get(shard.number, 0), max(0.0, call_deadline - time.monotonic())
+            )
+
+
+@asynccontextmanager
+async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever]:
+    """A retriever over its data folder: shards opened and replayed inside the block.
+
+    Raises FailedPrecondition, DataLoss when the folder cannot be served.
+    """
+    with own(settings.data_folder) as folder:
+        sealer = Sealer(build_threads=settings.build_threads)
+        catalog = Catalog(folder.segments, sealer, seal_vectors=settings.seal_vectors)
+        store = SqliteStore(
+            folder.database, catalog.apply, max_waiting_bytes=settings.max_waiting_write_bytes
+        )
+        searcher = Searcher(
+            store,
+            threads=settings.search_threads,
+            faiss_threads=settings.faiss_threads,
+            max_waiting=settings.max_waiting_searches,
+        )
+        retriever = Retriever(store, catalog, searcher, settings)
+        try:
+            await retriever.in_thread(lambda: catalog.open_all(store))
+            sealer.start()
+            yield retriever
+        finally:
+            await asyncio.to_thread(_close, searcher, sealer, retriever, store)
+
+
+def _close(searcher: Searcher, sealer: Sealer, retriever: Retriever, store: Store) -> None:
+    """Those who use something are closed before it."""
+    searcher.close()
+    sealer.close()
+    retriever.close()
+    store.close()

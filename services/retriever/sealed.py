@@ -1,0 +1,134 @@
+"""Sealed segments: immutable FAISS indexes, memory-mapped."""
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from services.retriever.segment import NO_PASSAGE, Hits
+from sirdar.errors import DataLoss
+
+FACTORIES = {"hnsw": "HNSW32,SQfp16", "flat": "SQfp16"}
+"""The FAISS factory string of each index kind."""
+
+_MIN_EF_SEARCH = 64
+# A step of the graph costs about as much as scanning 20 rows: wider walks than this are
+# slower than comparing with every row, and worse.
+_ROWS_PER_EF = 20
+_MAX_DEAD_FACTOR = 4.0
+
+
+class SealedSegment:
+    """An index file with the ids of its rows; `document_keys` (int64) is ascending."""
+
+    ids: NDArray[np.int64]
+    document_keys: NDArray[np.int64]
+
+    def __init__(self, name: str, index: Any, rows: NDArray[np.int64], index_kind: str) -> None:
+        self.name = name
+        self.ids = rows[0]
+        self.document_keys = rows[1]
+        self.index_kind = index_kind
+        self.index = index
+        self.storage = faiss.downcast_index(index.storage) if index_kind == "hnsw" else index
+
+    @classmethod
+    def open(cls, index_file: Path, rows_file: Path, index_kind: str) -> "SealedSegment":
+        """Maps the files. IO_FLAG_MMAP would copy the graph to the heap.
+
+        Raises DataLoss where they do not fit together.
+        """
+        index = faiss.read_index(str(index_file), faiss.IO_FLAG_MMAP_IFC)
+        rows: NDArray[np.int64] = np.load(rows_file, mmap_mode="r")
+        if rows.shape != (2, index.ntotal):
+            raise DataLoss(f"{rows_file} is not of {index_file}")
+        return cls(index_file.stem, index, rows, index_kind)
+
+    def rows_of(self, document_key: int) -> range:
+        """The rows of a document, live or not."""
+        start, end = np.searchsorted(self.document_keys, [document_key, document_key + 1])
+        return range(int(start), int(end))
+
+    def holds(self, document_keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the documents have rows here; int64 (n) to bool (n)."""
+        at = np.searchsorted(self.document_keys, document_keys)
+        at[at == len(self.document_keys)] = 0
+        held: NDArray[np.bool_] = self.document_keys[at] == document_keys
+        return held
+
+
+class SealedView:
+    """A sealed segment less its dead rows, which `live_bits` (uint8, bit i of byte i // 8 is
+    row i) leaves out; None: all rows live."""
+
+    def __init__(self, segment: SealedSegment, live_bits: NDArray[np.uint8] | None = None) -> None:
+        self.segment = segment
+        self.live_bits = live_bits
+        self.rows = len(segment.ids)
+        self.dead = 0
+        self._selector: Any = None
+        if live_bits is not None:
+            self.dead = self.rows - int(np.bitwise_count(live_bits).sum())
+            self._selector = faiss.IDSelectorBitmap(live_bits)
+
+    def without(self, rows: NDArray[np.int64]) -> "SealedView":
+        """The view after these rows died."""
+        if len(rows) == 0:
+            return self
+        live = self._live()
+        live[rows] = False
+        return SealedView(self.segment, np.packbits(live, bitorder="little"))
+
+    def passages_of(self, document_key: int) -> NDArray[np.int64]:
+        """The live passages of a document here."""
+        rows = self.segment.rows_of(document_key)
+        if not rows:
+            return np.empty(0, np.int64)
+        alive = [row for row in rows if self._is_live(row)]
+        ids: NDArray[np.int64] = self.segment.ids[alive]
+        return ids
+
+    def search(self, queries: NDArray[np.float32], k: int, exact: bool) -> Hits:
+        live = self.rows - self.dead
+        k = min(k, live)
+        if k == 0:
+            return Hits(
+                np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+            )
+        # Dead rows take places in the walk: it is widened by their share.
+        factor = min(self.rows / live, _MAX_DEAD_FACTOR)
+        ef = int(max(_MIN_EF_SEARCH, 2 * k) * factor)
+        if exact or self.segment.index_kind == "flat" or ef * _ROWS_PER_EF >= self.rows:
+            return self._scan(queries, k)
+        parameters = faiss.SearchParametersHNSW(efSearch=ef, sel=self._selector)
+        scores, rows = self.segment.index.search(queries, k, params=parameters)
+        # Where the walk met little but dead rows it found too few.
+        short = np.flatnonzero(rows[:, -1] < 0)
+        if len(short):
+            found = self._scan(queries[short], k)
+            hits = self._hits(scores, rows)
+            hits.scores[short], hits.ids[short] = found.scores, found.ids
+            return hits
+        return self._hits(scores, rows)
+
+    def _scan(self, queries: NDArray[np.float32], k: int) -> Hits:
+        parameters = faiss.SearchParameters(sel=self._selector)
+        return self._hits(*self.segment.storage.search(queries, k, params=parameters))
+
+    def _hits(self, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> Hits:
+        ids = self.segment.ids[rows]
+        missing = rows < 0
+        if missing.any():
+            ids[missing] = NO_PASSAGE
+            scores[missing] = -np.inf
+        return Hits(scores, ids)
+
+    def _live(self) -> NDArray[np.bool_]:
+        if self.live_bits is None:
+            return np.ones(self.rows, bool)
+        return np.unpackbits(self.live_bits, count=self.rows, bitorder="little").astype(bool)
+
+    def _is_live(self, row: int) -> bool:
+        return self.live_bits is None or bool(self.live_bits[row >> 3] >> (row & 7) & 1)

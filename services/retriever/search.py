@@ -1,0 +1,233 @@
+"""Searching: queries that wait together are searched together."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import timedelta
+from threading import Condition, Thread
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Counter, Histogram
+
+from services.retriever.segment import NO_PASSAGE
+from services.retriever.shard import Shard, ShardView
+from services.retriever.store.interface import Store
+from services.retriever.store.records import Passage
+from sirdar.errors import DeadlineExceeded, ResourceExhausted, Unavailable
+
+SEARCH_SECONDS = Histogram(
+    "sirdar_retriever_search_seconds",
+    "Searching a batch of queries, reading their passages included.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
+BATCH_QUERIES = Histogram(
+    "sirdar_retriever_search_batch_queries",
+    "Queries that were searched together.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+)
+DROPPED = Counter(
+    "sirdar_retriever_searches_dropped_total", "Searches whose deadline passed while they waited."
+)
+
+_MAX_BATCH_QUERIES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """`queries` is float32 of shape (n, dimensions); `deadline` is on time.monotonic()."""
+
+    shards: tuple[Shard, ...]
+    queries: NDArray[np.float32]
+    candidates: int
+    exact: bool
+    with_text: bool
+    deadline: float | None
+
+    def may_join(self, other: "SearchRequest") -> bool:
+        return (
+            self.shards == other.shards
+            and self.candidates == other.candidates
+            and self.exact == other.exact
+            and self.with_text == other.with_text
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One query's passages, best first: `scores` beside `ids`."""
+
+    scores: list[float]
+    ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """`found` has one item a query; passages that are gone meanwhile are in neither.
+
+    `pending_writes`: committed writes that the searched views did not have.
+    """
+
+    found: tuple[Found, ...]
+    passages: dict[int, Passage]
+    pending_writes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    request: SearchRequest
+    future: Future[SearchAnswer] = field(default_factory=Future)
+
+
+class Searcher:
+    """Threads that search. When one is free it takes all waiting requests that may join the
+    first; when one is idle nothing waits."""
+
+    def __init__(self, store: Store, *, threads: int, faiss_threads: int, max_waiting: int) -> None:
+        self._store = store
+        self._faiss_threads = faiss_threads
+        self._max_waiting = max_waiting
+        self._waiting: deque[_Waiting] = deque()
+        self._changed = Condition()
+        self._closing = False
+        self._threads = [
+            Thread(target=self._run, name=f"search-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, request: SearchRequest) -> Future[SearchAnswer]:
+        """Raises ResourceExhausted when too many searches wait."""
+        waiting = _Waiting(request)
+        with self._changed:
+            if self._closing:
+                raise Unavailable("the retriever is closing; retry on another replica")
+            if len(self._waiting) >= self._max_waiting:
+                raise ResourceExhausted(
+                    f"{self._max_waiting} searches wait already; retry later",
+                    retry_after=timedelta(milliseconds=100),
+                )
+            self._waiting.append(waiting)
+            self._changed.notify()
+        return waiting.future
+
+    def close(self) -> None:
+        """Answers what waits, then ends the threads."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        # libgomp keeps the number a thread; its default is the host's, not the cgroup's.
+        faiss.omp_set_num_threads(self._faiss_threads)
+        while batch := self._next_batch():
+            try:
+                with SEARCH_SECONDS.time():
+                    answers = self._search([item.request for item in batch])
+            except Exception as error:  # noqa: BLE001 - raised again to the callers
+                for item in batch:
+                    item.future.set_exception(error)
+            else:
+                for item, answer in zip(batch, answers, strict=True):
+                    item.future.set_result(answer)
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Requests to search together; empty: closed."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return []
+                batch = self._take()
+                if batch:
+                    return batch
+
+    def _take(self) -> list[_Waiting]:
+        now = time.monotonic()
+        batch: list[_Waiting] = []
+        left: deque[_Waiting] = deque()
+        queries = 0
+        while self._waiting:
+            item = self._waiting.popleft()
+            size = len(item.request.queries)
+            if batch and (
+                queries + size > _MAX_BATCH_QUERIES or not item.request.may_join(batch[0].request)
+            ):
+                left.append(item)
+            elif not item.future.set_running_or_notify_cancel():
+                continue
+            elif item.request.deadline is not None and item.request.deadline <= now:
+                DROPPED.inc()
+                item.future.set_exception(
+                    DeadlineExceeded("the deadline passed before the search began")
+                )
+            else:
+                batch.append(item)
+                queries += size
+        self._waiting = left
+        if left:
+            self._changed.notify()
+        BATCH_QUERIES.observe(queries)
+        return batch
+
+    def _search(self, requests: Sequence[SearchRequest]) -> list[SearchAnswer]:
+        first = requests[0]
+        queries = (
+            first.queries
+            if len(requests) == 1
+            else np.concatenate([request.queries for request in requests])
+        )
+        views = [shard.view for shard in first.shards]
+        found = search_views(views, queries, first.candidates, first.exact)
+        pending = sum(
+            max(0, shard.committed_seq - view.applied_seq)
+            for shard, view in zip(first.shards, views, strict=True)
+        )
+        wanted = {passage_id for item in found for passage_id in item.ids}
+        passages = self._store.passages(list(wanted), first.with_text) if wanted else {}
+        if len(passages) < len(wanted):
+            found = [_still_there(item, passages) for item in found]
+        answers: list[SearchAnswer] = []
+        at = 0
+        for request in requests:
+            end = at + len(request.queries)
+            answers.append(SearchAnswer(tuple(found[at:end]), passages, pending))
+            at = end
+        return answers
+
+
+def search_views(
+    views: Sequence[ShardView], queries: NDArray[np.float32], k: int, exact: bool
+) -> list[Found]:
+    """The k best passages of all segments for each query; equal scores by passage id."""
+    hits = [
+        segment.search(queries, k, exact)
+        for view in views
+        for segment in view.segments
+        if segment.rows > segment.dead
+    ]
+    if not hits:
+        return [Found([], []) for _ in queries]
+    scores = np.concatenate([hit.scores for hit in hits], axis=1)
+    ids = np.concatenate([hit.ids for hit in hits], axis=1)
+    order = np.lexsort((ids, -scores), axis=1)[:, :k]
+    scores = np.take_along_axis(scores, order, axis=1)
+    ids = np.take_along_axis(ids, order, axis=1)
+    # Unfilled places have come last.
+    counts = (ids != NO_PASSAGE).sum(axis=1).tolist()
+    return [
+        Found(row_scores[:count], row_ids[:count])
+        for row_scores, row_ids, count in zip(scores.tolist(), ids.tolist(), counts, strict=True)
+    ]
+
+
+def _still_there(found: Found, passages: dict[int, Passage]) -> Found:
+    """Without passages whose document was replaced between the search and the read."""
+    kept = [pair for pair in zip(found.scores, found.ids, strict=True) if pair[1] in passages]
+    return Found([score for score, _ in kept], [passage_id for _, passage_id in kept])

@@ -1,0 +1,157 @@
+"""The parts of a shard that searches walk: what they have in common, and the growing one.
+
+A view is what one search sees: immutable, so that a search has one consistent
+picture while writes go on beside it.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_PASSAGE = -1
+"""The id in the places of a result that no passage fills; its score is -inf."""
+
+_FIRST_CAPACITY = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """`scores` float32 and `ids` int64 (passage ids), both of shape (queries, at most k).
+
+    Not in any order; unfilled places have NO_PASSAGE.
+    """
+
+    scores: NDArray[np.float32]
+    ids: NDArray[np.int64]
+
+
+class SegmentView(Protocol):
+    @property
+    def rows(self) -> int:
+        """Vectors, live or not."""
+        ...
+
+    @property
+    def dead(self) -> int:
+        """Vectors of passages that were deleted or replaced."""
+        ...
+
+    def search(self, queries: NDArray[np.float32], k: int, exact: bool) -> Hits:
+        """The best live passages for `queries`, float32 of shape (n, dimensions)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GrowingView:
+    """The first `rows` rows of a growing segment, exact."""
+
+    vectors: NDArray[np.float32]
+    ids: NDArray[np.int64]
+    dead_rows: NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        return len(self.ids)
+
+    @property
+    def dead(self) -> int:
+        return len(self.dead_rows)
+
+    def search(self, queries: NDArray[np.float32], k: int, exact: bool) -> Hits:
+        """Always exact. NumPy's product and selection: for 350 to 10,000 rows they take
+        half the time of FAISS's flat search."""
+        scores = queries @ self.vectors.T
+        if self.dead:
+            scores[:, self.dead_rows] = -np.inf
+        if k >= self.rows:
+            ids = np.broadcast_to(self.ids, scores.shape)
+        else:
+            best = np.argpartition(scores, self.rows - k, axis=1)[:, self.rows - k :]
+            scores = np.take_along_axis(scores, best, axis=1)
+            ids = self.ids[best]
+        if self.dead:
+            ids = np.where(scores == -np.inf, NO_PASSAGE, ids)
+        return Hits(scores, ids)
+
+
+class GrowingSegment:
+    """Takes vectors; searched exactly through its views. One thread writes.
+
+    Rows are only ever appended, and arrays replaced when they are full, so the
+    views that are out stay as they were.
+    """
+
+    def __init__(self, dimensions: int) -> None:
+        self.rows = 0
+        self._vectors = np.empty((0, dimensions), np.float32)
+        self._ids = np.empty(0, np.int64)
+        self._documents = np.empty(0, np.int64)
+        self._rows_of: dict[int, range] = {}
+        self._dead_rows: set[int] = set()
+
+    def add(self, document_key: int, ids: NDArray[np.int64], vectors: NDArray[np.float16]) -> None:
+        """Appends a document's passages."""
+        start, end = self.rows, self.rows + len(ids)
+        if end > len(self._ids):
+            self._grow(max(end, 2 * len(self._ids), _FIRST_CAPACITY))
+        self._vectors[start:end] = vectors
+        self._ids[start:end] = ids
+        self._documents[start:end] = document_key
+        self.rows = end
+        self._rows_of[document_key] = range(start, end)
+
+    def passages_of(self, document_key: int) -> NDArray[np.int64]:
+        """The live passages of a document here."""
+        rows = self._rows_of.get(document_key, range(0))
+        return self._ids[rows.start : rows.stop]
+
+    def remove(self, document_key: int) -> bool:
+        """Marks a document's rows dead; answers whether there were any."""
+        rows = self._rows_of.pop(document_key, None)
+        if rows is None:
+            return False
+        self._dead_rows.update(rows)
+        return True
+
+    def view(self) -> GrowingView:
+        return GrowingView(
+            self._vectors[: self.rows],
+            self._ids[: self.rows],
+            np.fromiter(self._dead_rows, np.int64, len(self._dead_rows)),
+        )
+
+    def live_ids(self) -> NDArray[np.int64]:
+        return self._ids[self._live()]
+
+    def live_rows(self) -> "Rows":
+        """A copy of what is live, in the order of documents."""
+        rows = self._live()
+        rows = rows[np.argsort(self._documents[rows], kind="stable")]
+        return Rows(self._ids[rows], self._documents[rows], self._vectors[rows].astype(np.float16))
+
+    def _live(self) -> NDArray[np.int64]:
+        live = np.ones(self.rows, bool)
+        live[list(self._dead_rows)] = False
+        return np.flatnonzero(live)
+
+    def _grow(self, capacity: int) -> None:
+        def larger(array: NDArray[np.generic]) -> NDArray[np.generic]:
+            grown = np.empty((capacity, *array.shape[1:]), array.dtype)
+            grown[: self.rows] = array[: self.rows]
+            return grown
+
+        self._vectors = larger(self._vectors)  # type: ignore[assignment]
+        self._ids = larger(self._ids)  # type: ignore[assignment]
+        self._documents = larger(self._documents)  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a segment: passage ids and document keys, int64 (n), sorted by document
+    key; vectors, float16 (n, dimensions)."""
+
+    ids: NDArray[np.int64]
+    document_keys: NDArray[np.int64]
+    vectors: NDArray[np.float16]

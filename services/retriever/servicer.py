@@ -1,0 +1,200 @@
+"""RetrieverService over gRPC: each handler checks, calls and answers."""
+
+from typing import Any, Protocol
+
+from services.retriever import answers, document_requests, requests
+from services.retriever.catalog import OpenCollection
+from services.retriever.retriever import Retriever
+from services.retriever.settings import RetrieverSettings
+from services.retriever.store.records import DocumentWrite, Generation
+from services.retriever.tokens import page_token, read_page_token
+from sirdar.errors import InvalidArgument, SirdarError
+from sirdar.v1 import retriever_pb2 as pb
+from sirdar.v1 import retriever_pb2_grpc
+
+
+class _NamesCollection(Protocol):
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def collection(self) -> str: ...
+
+
+class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
+    def __init__(self, retriever: Retriever, settings: RetrieverSettings) -> None:
+        self._retriever = retriever
+        self._default_shards = settings.default_shards
+        self._max_document_bytes = settings.max_document_bytes
+        # A page is one message, with room for what is around the texts.
+        self._max_page_bytes = settings.max_message_bytes // 2
+
+    async def CreateCollection(
+        self, request: pb.RetrieverServiceCreateCollectionRequest, context: Any
+    ) -> pb.RetrieverServiceCreateCollectionResponse:
+        definition = requests.definition(request.collection, self._default_shards)
+        created = await self._retriever.create_collection(definition)
+        return pb.RetrieverServiceCreateCollectionResponse(collection=answers.collection(created))
+
+    async def GetCollection(
+        self, request: pb.RetrieverServiceGetCollectionRequest, context: Any
+    ) -> pb.RetrieverServiceGetCollectionResponse:
+        namespace = requests.namespace(request.namespace)
+        found = await self._retriever.collection(namespace, requests.name(request.name, "name"))
+        return pb.RetrieverServiceGetCollectionResponse(collection=answers.collection(found))
+
+    async def ListCollections(
+        self, request: pb.RetrieverServiceListCollectionsRequest, context: Any
+    ) -> pb.RetrieverServiceListCollectionsResponse:
+        namespace = requests.namespace(request.namespace)
+        size = requests.page_size(request.page_size if request.HasField("page_size") else None)
+        this_list = f"collections of {namespace}"
+        after = read_page_token(request.page_token, this_list)
+        # One more than the page says whether there is another.
+        found = await self._retriever.collections(namespace, after, size + 1)
+        page = found[:size]
+        return pb.RetrieverServiceListCollectionsResponse(
+            collections=[answers.collection(item) for item in page],
+            next_page_token=page_token(this_list, page[-1].name) if len(found) > size else "",
+        )
+
+    async def UpdateCollection(
+        self, request: pb.RetrieverServiceUpdateCollectionRequest, context: Any
+    ) -> pb.RetrieverServiceUpdateCollectionResponse:
+        namespace = requests.namespace(request.collection.namespace, "collection.namespace")
+        name = requests.name(request.collection.name, "collection.name")
+        updated = await self._retriever.update_collection(namespace, name, requests.update(request))
+        return pb.RetrieverServiceUpdateCollectionResponse(collection=answers.collection(updated))
+
+    async def DeleteCollection(
+        self, request: pb.RetrieverServiceDeleteCollectionRequest, context: Any
+    ) -> pb.RetrieverServiceDeleteCollectionResponse:
+        namespace = requests.namespace(request.namespace)
+        await self._retriever.delete_collection(namespace, requests.name(request.name, "name"))
+        return pb.RetrieverServiceDeleteCollectionResponse()
+
+    async def CheckDocuments(
+        self, request: pb.CheckDocumentsRequest, context: Any
+    ) -> pb.CheckDocumentsResponse:
+        generation = self._generation(request)
+        ids = requests.document_ids(request.document_ids)
+        states = await self._retriever.states(generation, ids)
+        return pb.CheckDocumentsResponse(
+            documents=[
+                pb.DocumentState(
+                    document_id=state.id, version=state.version, content_hash=state.content_hash
+                )
+                for state in states
+            ],
+            generation=generation.number,
+        )
+
+    async def WriteDocuments(
+        self, request: pb.WriteDocumentsRequest, context: Any
+    ) -> pb.WriteDocumentsResponse:
+        generation = self._generation(request)
+        requests.batch_size(request.writes, "writes")
+        document_requests.check_fingerprint(request.fingerprint, generation)
+        # Checking and converting a full batch takes milliseconds that searches would wait.
+        decoded = await self._retriever.in_thread(lambda: self._decode(request, generation))
+        results = iter(
+            await self._retriever.write(
+                generation, [item for item in decoded if isinstance(item, DocumentWrite)]
+            )
+        )
+        return pb.WriteDocumentsResponse(
+            outcomes=[
+                answers.write_outcome(
+                    write.document.id, item if isinstance(item, SirdarError) else next(results)
+                )
+                for write, item in zip(request.writes, decoded, strict=True)
+            ]
+        )
+
+    async def GetDocument(
+        self, request: pb.RetrieverServiceGetDocumentRequest, context: Any
+    ) -> pb.RetrieverServiceGetDocumentResponse:
+        generation = self._generation(request)
+        document_id = requests.document_id(request.document_id, "document_id")
+        found = await self._retriever.document(generation, document_id)
+        return pb.RetrieverServiceGetDocumentResponse(document=answers.stored_document(found))
+
+    async def ListDocuments(
+        self, request: pb.RetrieverServiceListDocumentsRequest, context: Any
+    ) -> pb.RetrieverServiceListDocumentsResponse:
+        generation = self._generation(request)
+        size = requests.page_size(request.page_size if request.HasField("page_size") else None)
+        this_list = f"documents of {generation.key}"
+        after = read_page_token(request.page_token, this_list)
+        page = await self._retriever.documents(generation, after, size, self._max_page_bytes)
+        # Pages may be short where documents are long: only an empty one is surely the last.
+        more = page and await self._retriever.documents(generation, page[-1].id, 1, 1)
+        return pb.RetrieverServiceListDocumentsResponse(
+            documents=[answers.stored_document(item) for item in page],
+            next_page_token=page_token(this_list, page[-1].id) if more else "",
+        )
+
+    async def DeleteDocuments(
+        self, request: pb.RetrieverServiceDeleteDocumentsRequest, context: Any
+    ) -> pb.RetrieverServiceDeleteDocumentsResponse:
+        generation = self._generation(request)
+        requests.batch_size(request.document_ids, "document_ids")
+        faults: dict[int, InvalidArgument] = {}
+        good: list[str] = []
+        for at, document_id in enumerate(request.document_ids):
+            try:
+                good.append(requests.document_id(document_id, f"document_ids[{at}]"))
+            except InvalidArgument as error:
+                faults[at] = error
+        results = iter(await self._retriever.delete(generation, good))
+        return pb.RetrieverServiceDeleteDocumentsResponse(
+            outcomes=[
+                answers.delete_outcome(document_id, faults[at] if at in faults else next(results))
+                for at, document_id in enumerate(request.document_ids)
+            ]
+        )
+
+    async def SearchPassages(
+        self, request: pb.SearchPassagesRequest, context: Any
+    ) -> pb.SearchPassagesResponse:
+        collection = self._collection(request)
+        search = document_requests.passage_search(request, collection.generation)
+        covered = await self._retriever.search(collection, search)
+        return answers.search_response(covered, collection.generation)
+
+    async def ListShards(
+        self, request: pb.ListShardsRequest, context: Any
+    ) -> pb.ListShardsResponse:
+        return pb.ListShardsResponse(
+            shards=[
+                answers.shard_status(collection, shard)
+                for collection in self._retriever.catalog.all()
+                if request.namespace in ("", collection.namespace)
+                and request.collection in ("", collection.name)
+                for shard in collection.shards
+            ]
+        )
+
+    def _collection(self, request: _NamesCollection) -> OpenCollection:
+        namespace = requests.namespace(request.namespace)
+        return self._retriever.catalog.get(
+            namespace, requests.name(request.collection, "collection")
+        )
+
+    def _generation(self, request: _NamesCollection) -> Generation:
+        return self._collection(request).generation
+
+    def _decode(
+        self, request: pb.WriteDocumentsRequest, generation: Generation
+    ) -> list[DocumentWrite | SirdarError]:
+        """Each write, or what is wrong with it."""
+        decoded: list[DocumentWrite | SirdarError] = []
+        for at, write in enumerate(request.writes):
+            try:
+                decoded.append(
+                    document_requests.document_write(
+                        write, f"writes[{at}]", generation, self._max_document_bytes
+                    )
+                )
+            except InvalidArgument as error:
+                decoded.append(error)
+        return decoded

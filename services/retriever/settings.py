@@ -1,0 +1,41 @@
+"""Settings of the retriever."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from services.runtime.settings import ServerSettings, server_config
+
+
+class RetrieverSettings(ServerSettings):
+    """The retriever: documents, vectors and the indexes over them."""
+
+    model_config = server_config("retriever")
+
+    port: int = Field(default=7702, ge=0, le=65535)
+    """Port of the gRPC server; 0 takes a free one."""
+    metrics_port: int | None = Field(default=7792, ge=0, le=65535)
+    """Port of /metrics for Prometheus; unset: none."""
+    data_folder: Path = Path("sirdar-data/retriever")
+    """Where the database and the segments are; one process a folder, on a local disk."""
+    default_shards: int = Field(default=4, ge=1, le=64)
+    """Shards of a collection that does not say how many."""
+    max_document_bytes: int = Field(default=4 * 2**20, ge=1024)
+    """The longest title and text together, in bytes of UTF-8."""
+    seal_vectors: int = Field(default=10_000, ge=16)
+    """A growing segment of this many vectors is turned into a sealed one."""
+    build_threads: int = Field(default=1, ge=1)
+    """Threads of the process that builds sealed segments; it runs niced."""
+    search_threads: int = Field(default=1, ge=1)
+    """Batches of queries that are searched at a time."""
+    faiss_threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
+    """Threads over which the queries of one batch are spread."""
+    read_threads: int = Field(default=4, ge=1)
+    """Threads that read documents from the store."""
+    max_waiting_searches: int = Field(default=1024, ge=1)
+    """Searches beyond these are refused with RESOURCE_EXHAUSTED."""
+    max_waiting_write_bytes: int = Field(default=64 * 2**20, ge=2**20)
+    """Writes beyond these are refused with RESOURCE_EXHAUSTED."""
+    max_consistency_wait_seconds: float = Field(default=10.0, gt=0)
+    """How long a read without a deadline waits for the writes that it must see."""

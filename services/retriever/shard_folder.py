@@ -1,0 +1,208 @@
+"""The files of a shard's sealed segments, and the manifest that says which of them count.
+
+All of it is derived from the store: what is missing or damaged is built again.
+"""
+
+import base64
+import os
+import shutil
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from services.retriever.build import BuiltIndex
+from services.retriever.checksum import checksum
+from services.retriever.sealed import SealedSegment, SealedView
+from sirdar.errors import DataLoss
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+FORMAT_VERSION = 1
+_MANIFEST = "manifest.json"
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    bytes: int
+    checksum: str
+
+
+class _Segment(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    index: _File
+    rows: _File
+    vectors: int
+    # Base64 of the deflated bitmap of live rows; empty: all.
+    live: str
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: int
+    generation_key: int
+    shard: int
+    index_kind: str
+    # All that was written up to here is in the segments, less what died since.
+    covered_seq: int
+    segments: tuple[_Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SealedState:
+    """The sealed segments of a shard; the store's log beyond `covered_seq` is to be replayed."""
+
+    views: tuple[SealedView, ...]
+    covered_seq: int
+
+
+class ShardFolder:
+    def __init__(self, path: Path, generation_key: int, shard: int, index_kind: str) -> None:
+        self.path = path
+        self._generation_key = generation_key
+        self._shard = shard
+        self._index_kind = index_kind
+        self._files: dict[str, _File] = {}
+
+    def open(self) -> SealedState:
+        """Maps the segments that are whole, removes every other file.
+
+        When one is not whole the log is replayed from its start, which puts
+        what is missing into the growing segment and leaves the rest alone.
+        """
+        manifest = self._read_manifest()
+        views: list[SealedView] = []
+        whole = True
+        for segment in manifest.segments if manifest else ():
+            view = self._open_segment(segment)
+            if view is None:
+                whole = False
+            else:
+                views.append(view)
+                self._files[segment.index.name] = segment.index
+                self._files[segment.rows.name] = segment.rows
+        self._remove_strangers()
+        return SealedState(tuple(views), manifest.covered_seq if manifest and whole else 0)
+
+    def build_folder(self, name: str) -> Path:
+        """An empty folder to build in; what a crash leaves of it goes at the next start."""
+        folder = self.path / f"{name}.building"
+        folder.mkdir(parents=True)
+        return folder
+
+    def adopt(self, folder: Path, name: str, built: BuiltIndex) -> SealedSegment:
+        """Maps a built segment, and makes its two files those of the shard.
+
+        Raises DataLoss when the two do not fit, OSError.
+        """
+        index, rows = self.path / f"{name}.faiss", self.path / f"{name}.npy"
+        with (folder / "rows.npy").open("rb") as file:
+            os.fsync(file.fileno())
+        rows_file = _File(
+            name=rows.name,
+            bytes=(folder / "rows.npy").stat().st_size,
+            checksum=checksum(folder / "rows.npy"),
+        )
+        index_file = _File(name=index.name, bytes=built.bytes, checksum=built.checksum)
+        (folder / "rows.npy").rename(rows)
+        (folder / "index.faiss").rename(index)
+        segment = SealedSegment.open(index, rows, self._index_kind)
+        self._files |= {index.name: index_file, rows.name: rows_file}
+        return segment
+
+    def record(self, views: Sequence[SealedView], covered_seq: int) -> None:
+        """Writes the manifest, all or nothing. Raises OSError."""
+        manifest = _Manifest(
+            format=FORMAT_VERSION,
+            generation_key=self._generation_key,
+            shard=self._shard,
+            index_kind=self._index_kind,
+            covered_seq=covered_seq,
+            segments=tuple(
+                _Segment(
+                    index=self._files[f"{view.segment.name}.faiss"],
+                    rows=self._files[f"{view.segment.name}.npy"],
+                    vectors=view.rows,
+                    live=_pack(view.live_bits),
+                )
+                for view in views
+            ),
+        )
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_durably(self.path / _MANIFEST, manifest.model_dump_json(indent=1).encode())
+
+    def _read_manifest(self) -> _Manifest | None:
+        try:
+            manifest = _Manifest.model_validate_json((self.path / _MANIFEST).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            log.warning("segments are built again", folder=str(self.path), error=str(error))
+            return None
+        mine = (FORMAT_VERSION, self._generation_key, self._shard, self._index_kind)
+        if mine != (
+            manifest.format,
+            manifest.generation_key,
+            manifest.shard,
+            manifest.index_kind,
+        ):
+            log.warning("segments are of another shard or format", folder=str(self.path))
+            return None
+        return manifest
+
+    def _open_segment(self, entry: _Segment) -> SealedView | None:
+        try:
+            for file in (entry.index, entry.rows):
+                path = self.path / file.name
+                if path.stat().st_size != file.bytes or checksum(path) != file.checksum:
+                    raise DataLoss(f"{path} is damaged")
+            segment = SealedSegment.open(
+                self.path / entry.index.name, self.path / entry.rows.name, self._index_kind
+            )
+            return SealedView(segment, _unpack(entry.live))
+        except (OSError, DataLoss) as error:
+            log.warning("a segment is built again", folder=str(self.path), error=str(error))
+            return None
+
+    def _remove_strangers(self) -> None:
+        if not self.path.is_dir():
+            return
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in self._files and path.name != _MANIFEST:
+                with suppress(OSError):
+                    path.unlink()
+
+
+def write_durably(file: Path, content: bytes) -> None:
+    """Replaces the file: after a crash it is the old or the new one, whole."""
+    temporary = file.with_name(f"{file.name}.tmp")
+    with temporary.open("wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.rename(file)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _pack(bits: NDArray[np.uint8] | None) -> str:
+    return "" if bits is None else base64.b64encode(zlib.compress(bits.tobytes())).decode()
+
+
+def _unpack(live: str) -> NDArray[np.uint8] | None:
+    if not live:
+        return None
+    # A copy, because FAISS wants to own a writable array.
+    return np.frombuffer(zlib.decompress(base64.b64decode(live)), np.uint8).copy()

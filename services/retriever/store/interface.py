@@ -1,0 +1,101 @@
+"""What the retriever asks of a store of record."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from services.retriever.store.records import (
+    Change,
+    Collection,
+    CollectionDefinition,
+    CollectionUpdate,
+    Deletion,
+    DocumentState,
+    DocumentWrite,
+    Generation,
+    Passage,
+    StoredDocument,
+    WriteResult,
+)
+
+OnCommit = Callable[[Sequence[Change]], None]
+"""Called with committed changes, in the order of their sequences, before their writes are
+acknowledged; from one thread, and must not raise."""
+
+
+class Store(Protocol):
+    """The truth. Everything that is acknowledged is here, durable; indexes are derived from it.
+
+    Reads block and belong in worker threads. Writes answer with a future that
+    is done when they are committed and applied; it fails with ResourceExhausted
+    when the queue (OVERLOADED) or the disk (STORE_FULL) is full, and then
+    nothing of the write was done.
+    """
+
+    def create_collection(self, definition: CollectionDefinition) -> Future[Collection]:
+        """Fails with AlreadyExists."""
+        ...
+
+    def update_collection(
+        self, namespace: str, name: str, update: CollectionUpdate
+    ) -> Future[Collection]:
+        """Fails with NotFound."""
+        ...
+
+    def delete_collection(self, namespace: str, name: str) -> Future[Generation]:
+        """Its name is free at once, its rows go in the background. Fails with NotFound."""
+        ...
+
+    def collection(self, namespace: str, name: str) -> Collection:
+        """Raises NotFound."""
+        ...
+
+    def collections(self, namespace: str, after: str, limit: int) -> list[Collection]:
+        """The collections of a namespace with names beyond `after`, by name."""
+        ...
+
+    def all_collections(self) -> list[Collection]: ...
+
+    def write_documents(
+        self, generation: Generation, writes: Sequence[DocumentWrite]
+    ) -> Future[list[WriteResult]]:
+        """Writes in order; a write that fails (Aborted, FailedPrecondition) fails alone."""
+        ...
+
+    def delete_documents(
+        self, generation: Generation, ids: Sequence[str]
+    ) -> Future[list[Deletion]]: ...
+
+    def document_states(self, generation: Generation, ids: Sequence[str]) -> list[DocumentState]:
+        """Of the documents that are there, in no order."""
+        ...
+
+    def document(self, generation: Generation, document_id: str) -> StoredDocument:
+        """Raises NotFound."""
+        ...
+
+    def documents(
+        self, generation: Generation, after: str, limit: int, max_bytes: int
+    ) -> list[StoredDocument]:
+        """Documents with ids beyond `after`, in the order of the ids' bytes.
+
+        Ends early, after at least one, where their texts pass `max_bytes`.
+        """
+        ...
+
+    def passages(self, passage_ids: Sequence[int], with_text: bool) -> dict[int, Passage]:
+        """Those of the passages that are still there. Without text: `text`, `title` and
+        `metadata` are empty."""
+        ...
+
+    def committed_seqs(self, generation: Generation) -> list[int]:
+        """The last committed sequence of each shard."""
+        ...
+
+    def changes(self, generation: Generation, shard: int, after_seq: int) -> Iterator[Change]:
+        """The log of a shard beyond a sequence: one change a document, in their order."""
+        ...
+
+    def close(self) -> None:
+        """Commits what waits, then closes. Idempotent."""
+        ...

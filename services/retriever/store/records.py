@@ -1,0 +1,173 @@
+"""What goes into the store and comes out of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sirdar.errors import SirdarError
+
+
+class Similarity(StrEnum):
+    COSINE = "cosine"
+    DOT = "dot"
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The embedding space of a generation; vectors compare only within one `fingerprint`."""
+
+    model: str
+    revision: str
+    dimensions: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One filling of a collection. `key` is unique in the store and never reused."""
+
+    key: int
+    number: int
+    space: Space
+    shards: int
+    index_kind: str
+    similarity: Similarity
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionDefinition:
+    """A collection to create."""
+
+    namespace: str
+    name: str
+    description: str
+    labels: Mapping[str, str]
+    space: Space
+    shards: int
+    index_kind: str
+    similarity: Similarity
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A collection as the store has it; times in nanoseconds since the epoch."""
+
+    namespace: str
+    name: str
+    description: str
+    labels: Mapping[str, str]
+    generation: Generation
+    created_ns: int
+    updated_ns: int
+    documents: int
+    passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionUpdate:
+    """None: left as it is."""
+
+    description: str | None = None
+    labels: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentWrite:
+    """A document with its passages.
+
+    `spans` are half-open ranges of code points, `vectors` is float16 of shape
+    (len(spans), dimensions). `metadata` is opaque to the store. With
+    `keep_passages` only the metadata is written, and only where the stored
+    content hash is `content_hash`.
+    """
+
+    id: str
+    title: str
+    text: str
+    metadata: bytes
+    content_hash: bytes
+    spans: tuple[tuple[int, int], ...]
+    vectors: NDArray[np.float16]
+    keep_passages: bool = False
+    if_version: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """About what the write holds in memory while it waits."""
+        return 512 + 2 * len(self.text) + len(self.metadata) + self.vectors.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a write stands in the log of its shard."""
+
+    generation_key: int
+    shard: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    position: Position
+    version: int
+    passages: int
+    unchanged: bool
+    written_ns: int
+
+
+WriteResult = Receipt | SirdarError
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    existed: bool
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    id: str
+    title: str
+    text: str
+    metadata: bytes
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentState:
+    id: str
+    version: int
+    content_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage with what an answer shows of its document."""
+
+    document_id: str
+    index: int
+    start: int
+    end: int
+    text: str
+    title: str
+    metadata: bytes
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a committed write means for the index of its shard.
+
+    The document's live passages are `passage_ids` (int64) from now on, none
+    after a deletion; `vectors` is float16 of shape (len(passage_ids),
+    dimensions). `kept`: the passages are those of before, and not repeated.
+    """
+
+    position: Position
+    document_key: int
+    passage_ids: NDArray[np.int64]
+    vectors: NDArray[np.float16]
+    kept: bool = False

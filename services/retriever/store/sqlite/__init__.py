@@ -1,0 +1,1 @@
+"""The store of record on SQLite: one owner process, no server."""

@@ -1,0 +1,115 @@
+"""Opening the database so that a commit is durable, and refusing to run otherwise."""
+
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+
+from services.retriever.store.sqlite.schema import APPLICATION_ID, FORMAT_VERSION, STATEMENTS
+from sirdar.errors import (
+    DataLoss,
+    FailedPrecondition,
+    Internal,
+    ResourceExhausted,
+    SirdarError,
+)
+
+PAGE_BYTES = 8192
+_BUSY_TIMEOUT_MS = 10_000
+_WRITER_CACHE_KIB = 64 * 1024
+_READER_CACHE_KIB = 16 * 1024
+# Every 32 MiB: at SQLite's 4 MB the checkpoint's fsyncs took a fifth of bulk writing.
+_CHECKPOINT_PAGES = 4096
+_SYNCHRONOUS_FULL = 2
+
+_PRIMARY_CODE = 0xFF
+
+
+def open_writer(file: Path) -> sqlite3.Connection:
+    """The one writing connection; creates the schema in a new file.
+
+    Raises FailedPrecondition for a file of a newer format or of another
+    program, DataLoss for one that is damaged.
+    """
+    try:
+        connection = _connect(file, _WRITER_CACHE_KIB)
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        connection.execute("PRAGMA journal_mode = wal")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {4 * _CHECKPOINT_PAGES * PAGE_BYTES}")
+        _check_durable(connection, file)
+        _check_format(connection, file)
+    except sqlite3.Error as error:
+        raise storage_error(error, file) from error
+    return connection
+
+
+def open_reader(file: Path) -> sqlite3.Connection:
+    """A connection that cannot write, for one thread at a time."""
+    try:
+        connection = _connect(file, _READER_CACHE_KIB)
+        connection.execute("PRAGMA query_only = 1")
+    except sqlite3.Error as error:
+        raise storage_error(error, file) from error
+    return connection
+
+
+def _connect(file: Path, cache_kib: int) -> sqlite3.Connection:
+    # Transactions are begun by us; connections are closed by another thread than uses them.
+    connection = sqlite3.connect(
+        file, isolation_level=None, check_same_thread=False, cached_statements=64
+    )
+    connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS_FULL}")
+    connection.execute("PRAGMA foreign_keys = 1")
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+    return connection
+
+
+def _check_durable(connection: sqlite3.Connection, file: Path) -> None:
+    """SQLite ignores a pragma that it cannot honour; an acknowledgement must not."""
+    wanted = {"journal_mode": "wal", "synchronous": _SYNCHRONOUS_FULL, "foreign_keys": 1}
+    for name, value in wanted.items():
+        (got,) = connection.execute(f"PRAGMA {name}").fetchone()
+        if got != value:
+            raise FailedPrecondition(
+                f"SQLite has {name} = {got} instead of {value} for {file}: writes would not be "
+                "durable; put the data folder on a local file system",
+                reason="STORE_NOT_DURABLE",
+            )
+
+
+def _check_format(connection: sqlite3.Connection, file: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if tables == 0:
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in STATEMENTS:
+            connection.execute(statement)
+        connection.execute("COMMIT")
+    elif application != APPLICATION_ID:
+        raise FailedPrecondition(
+            f"{file} is the database of another program; choose another data folder",
+            reason="NOT_A_STORE",
+        )
+    elif version > FORMAT_VERSION:
+        raise FailedPrecondition(
+            f"{file} has format {version}, written by a newer version; this one reads up to "
+            f"{FORMAT_VERSION}: upgrade, or choose another data folder",
+            reason="NEWER_FORMAT",
+        )
+
+
+def storage_error(error: sqlite3.Error, file: Path) -> SirdarError:
+    """What a fault of the database means to a caller."""
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return ResourceExhausted(
+            f"the disk of {file} is full or failing ({error}): nothing was written; free space "
+            "and retry",
+            reason="STORE_FULL",
+            retry_after=timedelta(seconds=5),
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DataLoss(f"{file} is damaged ({error}); restore it from a backup")
+    return Internal(f"the store failed: {error}")

@@ -1,0 +1,134 @@
+"""Reading documents, passages and the log, in SQL."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from services.retriever.store.records import (
+    Change,
+    DocumentState,
+    Generation,
+    Passage,
+    Position,
+    Receipt,
+    StoredDocument,
+)
+from services.retriever.store.sqlite.documents import NO_IDS
+from sirdar.errors import DataLoss, NotFound
+
+_DOCUMENT = (
+    "SELECT id, title, text, metadata, shard, seq, version, passages, unchanged, written_ns"
+    " FROM document WHERE generation_key = ? AND NOT deleted"
+)
+# Slicing in SQL: the text of a long document does not become a Python string for each of
+# its passages.
+_PASSAGE_TEXT = (
+    "SELECT p.id, d.id, p.position, p.span_start, p.span_end,"
+    " substr(d.text, p.span_start + 1, p.span_end - p.span_start), d.title, d.metadata, d.version"
+)
+_PASSAGE_BARE = "SELECT p.id, d.id, p.position, p.span_start, p.span_end, '', '', x'', d.version"
+_PASSAGE_FROM = (
+    " FROM passage p JOIN document d ON d.key = p.document_key"
+    " WHERE p.id IN (SELECT value FROM json_each(?))"
+)
+
+
+def document(
+    connection: sqlite3.Connection, generation: Generation, document_id: str
+) -> StoredDocument:
+    row = connection.execute(f"{_DOCUMENT} AND id = ?", (generation.key, document_id)).fetchone()
+    if row is None:
+        raise NotFound(f"there is no document {document_id!r}", reason="DOCUMENT_NOT_FOUND")
+    return _stored(generation, row)
+
+
+def documents(
+    connection: sqlite3.Connection, generation: Generation, after: str, limit: int, max_bytes: int
+) -> list[StoredDocument]:
+    rows = connection.execute(
+        f"{_DOCUMENT} AND id > ? ORDER BY id LIMIT ?", (generation.key, after, limit)
+    )
+    page: list[StoredDocument] = []
+    size = 0
+    for row in rows:
+        stored = _stored(generation, row)
+        # UTF-8 takes up to four bytes a code point.
+        size += 4 * (len(stored.text) + len(stored.title)) + len(stored.metadata) + 1024
+        if page and size > max_bytes:
+            break
+        page.append(stored)
+    return page
+
+
+def states(
+    connection: sqlite3.Connection, generation: Generation, ids: Sequence[str]
+) -> list[DocumentState]:
+    rows = connection.execute(
+        "SELECT id, version, content_hash FROM document WHERE generation_key = ?"
+        " AND NOT deleted AND id IN (SELECT value FROM json_each(?))",
+        (generation.key, json.dumps(list(ids))),
+    )
+    return [DocumentState(*row) for row in rows]
+
+
+def passages(
+    connection: sqlite3.Connection, passage_ids: Sequence[int], with_text: bool
+) -> dict[int, Passage]:
+    select = _PASSAGE_TEXT if with_text else _PASSAGE_BARE
+    rows = connection.execute(select + _PASSAGE_FROM, (json.dumps(passage_ids),))
+    return {row[0]: Passage(*row[1:]) for row in rows}
+
+
+def committed_seqs(connection: sqlite3.Connection, generation: Generation) -> list[int]:
+    rows = connection.execute(
+        "SELECT seq FROM shard WHERE generation_key = ? ORDER BY shard", (generation.key,)
+    )
+    return [row[0] for row in rows]
+
+
+def changes(
+    connection: sqlite3.Connection, generation: Generation, shard: int, after_seq: int
+) -> Iterator[Change]:
+    rows = connection.execute(
+        "SELECT d.seq, d.key, p.id, v.data FROM document d"
+        " LEFT JOIN passage p ON p.document_key = d.key"
+        " LEFT JOIN vector v ON v.passage_id = p.id"
+        " WHERE d.generation_key = ? AND d.shard = ? AND d.seq > ?"
+        " ORDER BY d.seq, p.position",
+        (generation.key, shard, after_seq),
+    )
+    dimensions = generation.space.dimensions
+    for (seq, key), group in groupby(rows, key=lambda row: (row[0], row[1])):
+        found = [(passage_id, data) for _, _, passage_id, data in group if passage_id is not None]
+        position = Position(generation.key, shard, seq)
+        if not found:
+            yield Change(position, key, NO_IDS, np.empty((0, dimensions), np.float16))
+            continue
+        ids, data = zip(*found, strict=True)
+        if any(item is None or len(item) != 2 * dimensions for item in data):
+            raise DataLoss(
+                f"vectors of document row {key} are missing or cut short; "
+                "restore the database from a backup"
+            )
+        vectors = np.frombuffer(b"".join(data), "<f2").reshape(len(ids), dimensions)
+        yield Change(position, key, np.array(ids, np.int64), vectors)
+
+
+def _stored(generation: Generation, row: tuple[Any, ...]) -> StoredDocument:
+    return StoredDocument(
+        id=row[0],
+        title=row[1],
+        text=row[2],
+        metadata=row[3],
+        receipt=Receipt(
+            position=Position(generation.key, row[4], row[5]),
+            version=row[6],
+            passages=row[7],
+            unchanged=bool(row[8]),
+            written_ns=row[9],
+        ),
+    )

@@ -1,0 +1,80 @@
+"""The tables, and the version of their format."""
+
+FORMAT_VERSION = 1
+APPLICATION_ID = 0x53495244
+
+# A generation's rows are their own log: each write takes the next `seq` of its shard, and
+# a deleted document stays as a row without text (its tombstone) under the seq of the
+# deletion. `text` comes last, so that reading the rest does not walk its overflow pages.
+STATEMENTS = (
+    """CREATE TABLE namespace (
+        key INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE
+    ) STRICT""",
+    """CREATE TABLE collection (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        namespace_key INTEGER NOT NULL REFERENCES namespace,
+        name TEXT NOT NULL,
+        description TEXT NOT NULL,
+        labels TEXT NOT NULL,
+        generation_number INTEGER NOT NULL,
+        created_ns INTEGER NOT NULL,
+        updated_ns INTEGER NOT NULL,
+        dropped INTEGER NOT NULL DEFAULT 0
+    ) STRICT""",
+    "CREATE UNIQUE INDEX collection_name ON collection (namespace_key, name) WHERE NOT dropped",
+    """CREATE TABLE generation (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        collection_key INTEGER NOT NULL REFERENCES collection ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        model TEXT NOT NULL,
+        revision TEXT NOT NULL,
+        dimensions INTEGER NOT NULL,
+        fingerprint TEXT NOT NULL,
+        shards INTEGER NOT NULL,
+        index_kind TEXT NOT NULL,
+        similarity TEXT NOT NULL,
+        UNIQUE (collection_key, number)
+    ) STRICT""",
+    """CREATE TABLE shard (
+        generation_key INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
+        shard INTEGER NOT NULL,
+        seq INTEGER NOT NULL DEFAULT 0,
+        documents INTEGER NOT NULL DEFAULT 0,
+        passages INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (generation_key, shard)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE document (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        generation_key INTEGER NOT NULL REFERENCES generation,
+        shard INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        deleted INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        passages INTEGER NOT NULL,
+        unchanged INTEGER NOT NULL,
+        written_ns INTEGER NOT NULL,
+        content_hash BLOB NOT NULL,
+        title TEXT NOT NULL,
+        metadata BLOB NOT NULL,
+        text TEXT NOT NULL,
+        UNIQUE (generation_key, id)
+    ) STRICT""",
+    "CREATE UNIQUE INDEX document_log ON document (generation_key, shard, seq)",
+    """CREATE TABLE passage (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        document_key INTEGER NOT NULL REFERENCES document ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        span_start INTEGER NOT NULL,
+        span_end INTEGER NOT NULL,
+        UNIQUE (document_key, position)
+    ) STRICT""",
+    # Little-endian binary16 components.
+    """CREATE TABLE vector (
+        passage_id INTEGER PRIMARY KEY REFERENCES passage ON DELETE CASCADE,
+        data BLOB NOT NULL
+    ) STRICT""",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {FORMAT_VERSION}",
+)

@@ -1,0 +1,169 @@
+"""The store of record in one SQLite file."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock, local
+
+import structlog
+
+from services.retriever.store.interface import OnCommit
+from services.retriever.store.records import (
+    Change,
+    Collection,
+    CollectionDefinition,
+    CollectionUpdate,
+    Deletion,
+    DocumentState,
+    DocumentWrite,
+    Generation,
+    Passage,
+    StoredDocument,
+    WriteResult,
+)
+from services.retriever.store.sqlite import collections, documents, reads
+from services.retriever.store.sqlite.commit import CommitThread
+from services.retriever.store.sqlite.connection import open_reader, open_writer, storage_error
+from sirdar.errors import SirdarError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_SMALL_WRITE_BYTES = 4096
+
+
+class SqliteStore:
+    """Implements `Store`. One writing thread, a reading connection for each thread that reads.
+
+    `on_commit` is called from the writing thread. Opening raises what
+    `open_writer` raises; the caller holds the lock of the data folder.
+    """
+
+    def __init__(self, file: Path, on_commit: OnCommit, *, max_waiting_bytes: int) -> None:
+        self._file = file
+        self._writer = open_writer(file)
+        self._readers: list[sqlite3.Connection] = []
+        self._readers_lock = Lock()
+        self._thread = local()
+        self._commits = CommitThread(
+            self._writer, file, on_commit, max_waiting_bytes=max_waiting_bytes
+        )
+        self._closed = False
+        self._purge()
+
+    def create_collection(self, definition: CollectionDefinition) -> Future[Collection]:
+        return self._commits.submit(
+            lambda connection: collections.create(connection, definition), _SMALL_WRITE_BYTES
+        )
+
+    def update_collection(
+        self, namespace: str, name: str, update: CollectionUpdate
+    ) -> Future[Collection]:
+        return self._commits.submit(
+            lambda connection: collections.update(connection, namespace, name, update),
+            _SMALL_WRITE_BYTES,
+        )
+
+    def delete_collection(self, namespace: str, name: str) -> Future[Generation]:
+        future = self._commits.submit(
+            lambda connection: collections.drop(connection, namespace, name), _SMALL_WRITE_BYTES
+        )
+        future.add_done_callback(lambda _: self._purge())
+        return future
+
+    def collection(self, namespace: str, name: str) -> Collection:
+        with self._reading() as connection:
+            return collections.get(connection, namespace, name)
+
+    def collections(self, namespace: str, after: str, limit: int) -> list[Collection]:
+        with self._reading() as connection:
+            return collections.page(connection, namespace, after, limit)
+
+    def all_collections(self) -> list[Collection]:
+        with self._reading() as connection:
+            return collections.every(connection)
+
+    def write_documents(
+        self, generation: Generation, writes: Sequence[DocumentWrite]
+    ) -> Future[list[WriteResult]]:
+        return self._commits.submit(
+            lambda connection: documents.write(connection, generation, writes),
+            sum(item.size_bytes for item in writes),
+        )
+
+    def delete_documents(
+        self, generation: Generation, ids: Sequence[str]
+    ) -> Future[list[Deletion]]:
+        return self._commits.submit(
+            lambda connection: documents.delete(connection, generation, ids),
+            _SMALL_WRITE_BYTES + sum(map(len, ids)),
+        )
+
+    def document_states(self, generation: Generation, ids: Sequence[str]) -> list[DocumentState]:
+        with self._reading() as connection:
+            return reads.states(connection, generation, ids)
+
+    def document(self, generation: Generation, document_id: str) -> StoredDocument:
+        with self._reading() as connection:
+            return reads.document(connection, generation, document_id)
+
+    def documents(
+        self, generation: Generation, after: str, limit: int, max_bytes: int
+    ) -> list[StoredDocument]:
+        with self._reading() as connection:
+            return reads.documents(connection, generation, after, limit, max_bytes)
+
+    def passages(self, passage_ids: Sequence[int], with_text: bool) -> dict[int, Passage]:
+        with self._reading() as connection:
+            return reads.passages(connection, passage_ids, with_text)
+
+    def committed_seqs(self, generation: Generation) -> list[int]:
+        with self._reading() as connection:
+            return reads.committed_seqs(connection, generation)
+
+    def changes(self, generation: Generation, shard: int, after_seq: int) -> Iterator[Change]:
+        with self._reading() as connection:
+            yield from reads.changes(connection, generation, shard, after_seq)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._commits.close()
+        with self._readers_lock:
+            for connection in self._readers:
+                connection.close()
+        self._writer.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """The reading connection of the calling thread."""
+        connection: sqlite3.Connection | None = getattr(self._thread, "connection", None)
+        if connection is None:
+            connection = self._thread.connection = open_reader(self._file)
+            with self._readers_lock:
+                self._readers.append(connection)
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            raise storage_error(error, self._file) from error
+
+    def _purge(self) -> None:
+        """Removes the rows of dropped collections, a step a transaction, until none are left."""
+
+        def step_done(future: Future[bool]) -> None:
+            error = future.exception()
+            if error is not None:
+                log.warning(
+                    "rows of deleted collections stay until the next start", error=str(error)
+                )
+            elif future.result():
+                self._purge()
+
+        try:
+            step = self._commits.submit(collections.purge, _SMALL_WRITE_BYTES)
+        except SirdarError as error:
+            log.warning("rows of deleted collections stay until the next start", error=str(error))
+        else:
+            step.add_done_callback(step_done)
