@@ -1,0 +1,82 @@
+"""The command `sirdar up`."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    # Loaded when the command runs: `sirdar --help` reads this module, too.
+    from services.stack.console import UpConsole
+    from services.stack.stack import Stack
+
+_CHECK_SECONDS = 0.2
+
+
+def up(
+    port: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=65_400,
+            help="Port of the gateway. Embedder and retriever follow (+1, +2), metrics at +90 on.",
+        ),
+    ] = 7700,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder.", show_default="the user's data folder")
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Model of the embedder: a Hugging Face name, path:/folder or package:name.",
+            show_default="the embedder's own",
+        ),
+    ] = "",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not show the tiers' logs.")] = False,
+) -> None:
+    """Start all tiers on this machine, until Ctrl-C."""
+    import platformdirs
+
+    from services.stack.console import UpConsole
+    from services.stack.stack import Stack
+
+    folder = data or Path(platformdirs.user_data_dir("sirdar", appauthor=False))
+    console = UpConsole(quiet=quiet)
+    stack = Stack(folder.expanduser().absolute(), port=port, model=model, log=console.log)
+    sys.exit(run(stack, console))
+
+
+def run(stack: "Stack", console: "UpConsole") -> int:
+    """Keeps the stack up until it is told to stop or a tier dies; returns the exit code."""
+    from services.stack.stack import TierDied
+    from sirdar.errors import SirdarError
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _exit)
+    console.starting(stack)
+    try:
+        stack.start(console.ready)
+        console.up(stack)
+        while True:
+            stack.check()
+            time.sleep(_CHECK_SECONDS)
+    except KeyboardInterrupt:
+        return 130
+    except TierDied as died:
+        console.died(died)
+        return 1
+    except SirdarError as error:
+        console.error(error.message)
+        return 1
+    finally:
+        with console.stopping():
+            stack.stop()
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    """SIGTERM and a closed terminal stop the stack as Ctrl-C does, but are no error."""
+    raise SystemExit(0)

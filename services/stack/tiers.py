@@ -1,0 +1,78 @@
+"""The tiers of a stack, as data: what each is started with."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HOST = "127.0.0.1"
+METRICS_OFFSET = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything is: the ports of each tier by its name, the data, the model."""
+
+    ports: Mapping[str, int]
+    metrics_ports: Mapping[str, int]
+    data_folder: Path
+    model: str = ""
+
+    def address(self, tier: str) -> str:
+        return f"{HOST}:{self.ports[tier]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A tier: the module that `python -m` runs, its port next to the gateway's, its settings.
+
+    `settings` gives what differs by tier, without the prefix `SIRDAR_<TIER>_`.
+    """
+
+    name: str
+    module: str
+    port_offset: int
+    settings: Callable[[Layout], Mapping[str, str]]
+
+    def environment(self, layout: Layout) -> dict[str, str]:
+        """The environment variables that configure the tier."""
+        settings = {
+            "HOST": HOST,
+            "PORT": str(layout.ports[self.name]),
+            "METRICS_PORT": str(layout.metrics_ports[self.name]),
+            **self.settings(layout),
+        }
+        return {f"SIRDAR_{self.name.upper()}_{key}": value for key, value in settings.items()}
+
+
+def _retriever(layout: Layout) -> Mapping[str, str]:
+    return {"DATA_FOLDER": str(layout.data_folder / "retriever")}
+
+
+def _embedder(layout: Layout) -> Mapping[str, str]:
+    return {"MODEL": layout.model} if layout.model else {}
+
+
+def _gateway(layout: Layout) -> Mapping[str, str]:
+    return {
+        "EMBEDDER_ADDRESS": layout.address("embedder"),
+        "RETRIEVER_ADDRESSES": json.dumps([layout.address("retriever")]),
+    }
+
+
+# In the order in which they stop last to first: whoever asks goes before who answers.
+TIERS: Sequence[Tier] = (
+    Tier("retriever", "services.retriever", 2, _retriever),
+    Tier("embedder", "services.embedder", 1, _embedder),
+    Tier("gateway", "gateway", 0, _gateway),
+)
+
+
+def layout_at(port: int, tiers: Sequence[Tier], data_folder: Path, model: str = "") -> Layout:
+    """The layout whose gateway is at `port` and the rest beside it."""
+    return Layout(
+        ports={tier.name: port + tier.port_offset for tier in tiers},
+        metrics_ports={tier.name: port + METRICS_OFFSET + tier.port_offset for tier in tiers},
+        data_folder=data_folder,
+        model=model,
+    )
