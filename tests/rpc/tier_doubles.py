@@ -1,0 +1,177 @@
+"""An embedder and a retriever that do what a test tells them, over real gRPC."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.runtime.server import TierServer, serve
+from services.runtime.settings import ServerSettings
+from sirdar.errors import FailedPrecondition, NotFound, SirdarError, to_status
+from sirdar.v1 import (
+    collection_pb2,
+    common_pb2,
+    document_pb2,
+    embedder_pb2,
+    embedder_pb2_grpc,
+    retriever_pb2,
+    retriever_pb2_grpc,
+)
+
+SPACE = common_pb2.EmbeddingSpace(
+    model=common_pb2.ModelRef(name="double"), dimensions=2, fingerprint="f1"
+)
+VECTOR = common_pb2.Vector(data=b"\0" * 4, dtype=common_pb2.DTYPE_FLOAT16, dimensions=2)
+
+
+@dataclass
+class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
+    """Embeds everything alike. `failures` are raised first, one a call."""
+
+    failures: list[SirdarError] = field(default_factory=list)
+    refused_ids: dict[str, SirdarError] = field(default_factory=dict)
+    fingerprint: str = "f1"
+    embedded: list[str] = field(default_factory=list)
+
+    def _fail(self, expected: str) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        if expected not in ("", self.fingerprint):
+            raise FailedPrecondition("another space", reason="SPACE_MISMATCH")
+
+    async def EmbedTexts(self, request: Any, context: Any) -> Any:
+        self._fail(request.expected_fingerprint)
+        item = embedder_pb2.TextEmbedding(vector=VECTOR)
+        space = common_pb2.EmbeddingSpace()
+        space.CopyFrom(SPACE)
+        space.fingerprint = self.fingerprint
+        return embedder_pb2.EmbedTextsResponse(embeddings=[item], space=space)
+
+    async def EmbedDocuments(self, request: Any, context: Any) -> Any:
+        self._fail(request.expected_fingerprint)
+        response = embedder_pb2.EmbedDocumentsResponse(space=SPACE)
+        for document in request.documents:
+            self.embedded.append(document.id)
+            item = response.documents.add(document_id=document.id)
+            if document.id in self.refused_ids:
+                item.error.CopyFrom(to_status(self.refused_ids[document.id]))
+            else:
+                item.embedded.passages.add(span=common_pb2.Span(start=0, end=1), vector=VECTOR)
+        return response
+
+    async def ListModels(self, request: Any, context: Any) -> Any:
+        model = common_pb2.ModelInfo(model=SPACE.model, space=SPACE, is_default=True)
+        return embedder_pb2.EmbedderServiceListModelsResponse(models=[model])
+
+    def StreamEmbedTexts(self, request_iterator: Any, context: Any) -> Any:
+        raise AssertionError("the gateway does not call this")
+
+    def StreamEmbedDocuments(self, request_iterator: Any, context: Any) -> Any:
+        raise AssertionError("the gateway does not call this")
+
+
+@dataclass
+class RetrieverDouble:
+    """Remembers writes. `write_failures` are raised first, one a call."""
+
+    write_failures: list[SirdarError] = field(default_factory=list)
+    outcome_of: dict[str, list[SirdarError]] = field(default_factory=dict)
+    fingerprint: str = "f1"
+    coverage: common_pb2.Coverage = field(
+        default_factory=lambda: common_pb2.Coverage(shards_asked=2, shards_answered=2)
+    )
+    writes: list[retriever_pb2.DocumentWrite] = field(default_factory=list)
+    hashes: dict[str, bytes] = field(default_factory=dict)
+    before_write: Callable[[], None] = lambda: None
+
+    async def GetCollection(self, request: Any, context: Any) -> Any:
+        if request.name != "notes":
+            raise NotFound(f"no collection {request.name}")
+        space = common_pb2.EmbeddingSpace()
+        space.CopyFrom(SPACE)
+        space.fingerprint = self.fingerprint
+        generation = collection_pb2.Generation(number=1, space=space, shards=2)
+        collection = collection_pb2.Collection(
+            namespace=request.namespace, name=request.name, generation=generation
+        )
+        return retriever_pb2.RetrieverServiceGetCollectionResponse(collection=collection)
+
+    async def CheckDocuments(self, request: Any, context: Any) -> Any:
+        return retriever_pb2.CheckDocumentsResponse(
+            documents=[
+                retriever_pb2.DocumentState(document_id=key, content_hash=self.hashes[key])
+                for key in request.document_ids
+                if key in self.hashes
+            ]
+        )
+
+    async def WriteDocuments(self, request: Any, context: Any) -> Any:
+        self.before_write()
+        if self.write_failures:
+            raise self.write_failures.pop(0)
+        response = retriever_pb2.WriteDocumentsResponse()
+        for write in request.writes:
+            identity = write.document.id
+            outcome = response.outcomes.add(document_id=identity)
+            if self.outcome_of.get(identity):
+                outcome.error.CopyFrom(to_status(self.outcome_of[identity].pop(0)))
+                continue
+            self.writes.append(write)
+            self.hashes[identity] = write.content_hash
+            outcome.receipt.CopyFrom(document_pb2.WriteReceipt(version=1))
+        return response
+
+    async def SearchPassages(self, request: Any, context: Any) -> Any:
+        if request.fingerprint != self.fingerprint:
+            raise FailedPrecondition("another space", reason="SPACE_MISMATCH")
+        passages = [
+            retriever_pb2.CandidatePassage(document_id=identity, index=index, text=f"{identity}!")
+            for identity, index in (("a", 0), ("a", 1), ("b", 0), ("c", 0))
+        ]
+        dense = [
+            retriever_pb2.Candidate(passage=at, score=score)
+            for at, score in ((2, 0.9), (1, 0.8), (0, 0.7), (3, 0.6))
+        ]
+        return retriever_pb2.SearchPassagesResponse(
+            results=[retriever_pb2.PassageCandidates(dense=dense, passages=passages)],
+            coverage=self.coverage,
+        )
+
+
+@asynccontextmanager
+async def serving(add: Any, servicer: object, service: str) -> AsyncIterator[str]:
+    """The address of a server with one service."""
+
+    @asynccontextmanager
+    async def wire(settings: ServerSettings, server: TierServer) -> AsyncIterator[None]:
+        server.register(add, servicer, service)
+        yield
+
+    async with serve("double", ServerSettings(), wire) as server:
+        yield f"127.0.0.1:{server.port}"
+
+
+@asynccontextmanager
+async def serving_tiers(
+    embedder: EmbedderDouble, retriever: RetrieverDouble
+) -> AsyncIterator[tuple[str, str]]:
+    """The addresses of both."""
+    async with (
+        serving(
+            embedder_pb2_grpc.add_EmbedderServiceServicer_to_server,
+            embedder,
+            "sirdar.v1.EmbedderService",
+        ) as embedder_address,
+        serving(_add_retriever, retriever, "sirdar.v1.RetrieverService") as retriever_address,
+    ):
+        yield embedder_address, retriever_address
+
+
+def _add_retriever(servicer: RetrieverDouble, server: Any) -> None:
+    # The generated function wants every method; the double has those that the gateway calls.
+    class All(retriever_pb2_grpc.RetrieverServiceServicer):
+        pass
+
+    for name in ("GetCollection", "CheckDocuments", "WriteDocuments", "SearchPassages"):
+        setattr(All, name, staticmethod(getattr(servicer, name)))
+    retriever_pb2_grpc.add_RetrieverServiceServicer_to_server(All(), server)  # type: ignore[abstract]
