@@ -139,6 +139,16 @@ class RetrieverDouble:
 
 
 @asynccontextmanager
+async def wire_embedder(settings: ServerSettings, server: TierServer) -> AsyncIterator[None]:
+    server.register(
+        embedder_pb2_grpc.add_EmbedderServiceServicer_to_server,
+        EmbedderDouble(),
+        "sirdar.v1.EmbedderService",
+    )
+    yield
+
+
+@asynccontextmanager
 async def serving(add: Any, servicer: object, service: str) -> AsyncIterator[str]:
     """The address of a server with one service."""
 
