@@ -1,0 +1,42 @@
+"""Where the command line's gateway is."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sirdar.client import Client
+    from sirdar.errors import SirdarError
+
+DEFAULT_ADDRESS = "127.0.0.1:7700"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The global options of the command."""
+
+    address: str
+    namespace: str
+    timeout_seconds: float
+
+    def open(self, address: str | None = None) -> "Client":
+        """A client of the gateway, or of another tier's address."""
+        from sirdar.client import Client
+
+        return Client(
+            address or self.address, namespace=self.namespace, timeout_seconds=self.timeout_seconds
+        )
+
+    def explain(self, error: "SirdarError") -> str:
+        """The error as one sentence with the fix."""
+        from sirdar.errors import DeadlineExceeded, Unavailable
+
+        if isinstance(error, Unavailable) and "failed to connect" in error.message.lower():
+            return (
+                f"no Sirdar answers at {self.address}: start one with `sirdar up`, "
+                "or name another with --address"
+            )
+        if isinstance(error, Unavailable) and "DNS resolution failed" in error.message:
+            return f"the name in {self.address} cannot be resolved: correct --address"
+        if isinstance(error, DeadlineExceeded) and error.message.startswith("Deadline"):
+            return f"no answer within {self.timeout_seconds:g} s: allow more with --timeout"
+        return error.message
