@@ -7,7 +7,6 @@ checksum as JSON.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from threading import Thread
 
@@ -59,7 +58,8 @@ def build(vectors_file: Path, index_file: Path, index_kind: str) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not sys.stdin, whose lock would be held when the interpreter ends.
+    os.read(0, 1)
     os._exit(1)
 
 

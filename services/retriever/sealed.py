@@ -7,13 +7,13 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from services.retriever.segment import NO_PASSAGE, Hits
+from services.retriever.segment import NO_PASSAGE, Hits, Rows
 from sirdar.errors import DataLoss
 
 FACTORIES = {"hnsw": "HNSW32,SQfp16", "flat": "SQfp16"}
 """The FAISS factory string of each index kind."""
 
-_MIN_EF_SEARCH = 64
+_COPY_ROWS = 8192
 # A step of the graph costs about as much as scanning 20 rows: wider walks than this are
 # slower than comparing with every row, and worse.
 _ROWS_PER_EF = 20
@@ -90,7 +90,21 @@ class SealedView:
         ids: NDArray[np.int64] = self.segment.ids[alive]
         return ids
 
-    def search(self, queries: NDArray[np.float32], k: int, exact: bool) -> Hits:
+    def live_ids(self) -> NDArray[np.int64]:
+        ids: NDArray[np.int64] = self.segment.ids[self._live()]
+        return ids
+
+    def live_rows(self) -> Rows:
+        """A copy of what is live."""
+        rows = np.flatnonzero(self._live())
+        vectors = np.empty((len(rows), self.segment.index.d), np.float16)
+        for start in range(0, len(rows), _COPY_ROWS):
+            part = rows[start : start + _COPY_ROWS]
+            # float16 to float32 and back changes nothing.
+            vectors[start : start + len(part)] = self.segment.storage.reconstruct_batch(part)
+        return Rows(self.segment.ids[rows], self.segment.document_keys[rows], vectors)
+
+    def search(self, queries: NDArray[np.float32], k: int, ef_search: int | None) -> Hits:
         live = self.rows - self.dead
         k = min(k, live)
         if k == 0:
@@ -99,8 +113,8 @@ class SealedView:
             )
         # Dead rows take places in the walk: it is widened by their share.
         factor = min(self.rows / live, _MAX_DEAD_FACTOR)
-        ef = int(max(_MIN_EF_SEARCH, 2 * k) * factor)
-        if exact or self.segment.index_kind == "flat" or ef * _ROWS_PER_EF >= self.rows:
+        ef = int(max(ef_search or 0, k) * factor)
+        if ef_search is None or self.segment.index_kind == "flat" or ef * _ROWS_PER_EF >= self.rows:
             return self._scan(queries, k)
         parameters = faiss.SearchParametersHNSW(efSearch=ef, sel=self._selector)
         scores, rows = self.segment.index.search(queries, k, params=parameters)

@@ -15,7 +15,7 @@ from prometheus_client import Counter, Histogram
 from services.retriever.build import BuiltIndex
 from services.retriever.sealed import SealedSegment
 from services.retriever.segment import Rows
-from services.retriever.shard import FullSegment, Shard
+from services.retriever.shard import Build, Shard
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -77,11 +77,11 @@ class Sealer:
     def _run(self) -> None:
         retry_seconds = _FIRST_RETRY_SECONDS
         while (shard := self._next()) is not None:
-            full = shard.oldest_full()
+            build = None if shard.dropped else shard.next_build()
             try:
-                if full is not None and not shard.dropped:
+                if build is not None:
                     with SEAL_SECONDS.time():
-                        self._seal(shard, full)
+                        self._seal(shard, build)
                 retry_seconds = _FIRST_RETRY_SECONDS
             except (OSError, BuildFailed) as error:
                 if not self._closing and not shard.dropped:
@@ -108,19 +108,19 @@ class Sealer:
             self._shards.append(shard)
             self._changed.wait_for(lambda: self._closing, delay_seconds)
 
-    def _seal(self, shard: Shard, full: FullSegment) -> None:
-        rows = full.segment.live_rows()
+    def _seal(self, shard: Shard, build: Build) -> None:
+        rows = build.rows()
         if len(rows.ids) == 0:
-            shard.install(full, None)
+            shard.install(build, None)
             return
         self._built += 1
-        name = f"{full.covered_seq:016d}-{time.time_ns():016x}-{self._built}"
+        name = f"{build.full[-1].covered_seq:016d}-{time.time_ns():016x}-{self._built}"
         folder = shard.folder.build_folder(name)
         try:
             sealed = self._build(shard, rows, folder, name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        shard.install(full, sealed)
+        shard.install(build, sealed)
 
     def _build(self, shard: Shard, rows: Rows, folder: Path, name: str) -> SealedSegment:
         np.save(folder / "vectors.npy", rows.vectors)

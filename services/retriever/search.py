@@ -1,5 +1,6 @@
 """Searching: queries that wait together are searched together."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ DROPPED = Counter(
 )
 
 _MAX_BATCH_QUERIES = 256
+_MIN_EF_SEARCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +208,13 @@ def search_views(
     views: Sequence[ShardView], queries: NDArray[np.float32], k: int, exact: bool
 ) -> list[Found]:
     """The k best passages of all segments for each query; equal scores by passage id."""
+    segments = [
+        segment for view in views for segment in view.segments if segment.rows > segment.dead
+    ]
+    total = sum(segment.rows for segment in segments)
     hits = [
-        segment.search(queries, k, exact)
-        for view in views
-        for segment in view.segments
-        if segment.rows > segment.dead
+        segment.search(queries, k, None if exact else _ef_search(k, segment.rows / total))
+        for segment in segments
     ]
     if not hits:
         return [Found([], []) for _ in queries]
@@ -225,6 +229,15 @@ def search_views(
         Found(row_scores[:count], row_ids[:count])
         for row_scores, row_ids, count in zip(scores.tolist(), ids.tolist(), counts, strict=True)
     ]
+
+
+def _ef_search(k: int, share: float) -> int:
+    """How widely to walk a segment that has this share of all vectors.
+
+    As many of the k best are expected in it; twice that, and never less than
+    what finds the ten best of 100,000 vectors with recall 0.97.
+    """
+    return max(_MIN_EF_SEARCH, math.ceil(2 * k * share))
 
 
 def _still_there(found: Found, passages: dict[int, Passage]) -> Found:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from services.retriever.applied import AppliedSeq
 from services.retriever.sealed import SealedSegment, SealedView
-from services.retriever.segment import GrowingSegment, SegmentView
+from services.retriever.segment import GrowingSegment, Rows, SegmentView
 from services.retriever.shard_folder import SealedState, ShardFolder
 from services.retriever.store.records import Change, Generation
 
@@ -42,6 +42,26 @@ class FullSegment:
 
     segment: GrowingSegment
     covered_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Segments that become one sealed segment; `full` has the oldest first."""
+
+    full: tuple[FullSegment, ...]
+    merged: tuple[SealedView, ...]
+
+    def rows(self) -> Rows:
+        """What is live in them, by document."""
+        parts = [full.segment.live_rows() for full in self.full]
+        parts.extend(view.live_rows() for view in self.merged)
+        keys = np.concatenate([part.document_keys for part in parts])
+        order = np.argsort(keys, kind="stable")
+        return Rows(
+            np.concatenate([part.ids for part in parts])[order],
+            keys[order],
+            np.concatenate([part.vectors for part in parts])[order],
+        )
 
 
 class Shard:
@@ -108,27 +128,42 @@ class Shard:
         if full:
             self._on_full(self)
 
-    def oldest_full(self) -> FullSegment | None:
-        """What is to be sealed next; in the order of the log, so that the sealed segments
-        always cover a beginning of it."""
+    def next_build(self) -> Build | None:
+        """What is to be sealed next: all full segments together with the last sealed ones
+        that are not larger than what comes before, so that a shard of n vectors has
+        about log2(n / seal_vectors) sealed segments. None: nothing is full."""
         with self._lock:
-            return self._full[0] if self._full else None
+            if not self._full:
+                return None
+            rows = sum(full.segment.rows for full in self._full)
+            merged: list[SealedView] = []
+            for view in reversed(self._sealed):
+                if view.rows > rows:
+                    break
+                merged.append(view)
+                rows += view.rows
+            return Build(tuple(self._full), tuple(merged))
 
-    def install(self, full: FullSegment, sealed: SealedSegment | None) -> None:
-        """Puts a sealed segment in the place of the full one that it was built from.
+    def install(self, build: Build, sealed: SealedSegment | None) -> None:
+        """Puts a sealed segment in the place of those that it was built from.
 
-        None: nothing of it was live. Raises OSError when the manifest cannot be
-        written: the segment is served, and built again after a restart.
+        None: nothing of them was live. Raises OSError when the manifest cannot
+        be written: the segment is served, and built again after a restart.
         """
         with self._lock:
+            gone = {id(view.segment) for view in build.merged}
+            sources = [view for view in self._sealed if id(view.segment) in gone]
+            kept = [view for view in self._sealed if id(view.segment) not in gone]
             if sealed is not None:
-                # What died while the index was being built.
-                live = np.isin(sealed.ids, full.segment.live_ids())
-                self._sealed.append(SealedView(sealed).without(np.flatnonzero(~live)))
-            self._full.remove(full)
+                # Less what died while the index was being built.
+                live = [full.segment.live_ids() for full in build.full]
+                live.extend(view.live_ids() for view in sources)
+                dead = ~np.isin(sealed.ids, np.concatenate(live))
+                kept.append(SealedView(sealed).without(np.flatnonzero(dead)))
+            self._sealed = kept
+            self._full = [full for full in self._full if full not in build.full]
             self._advance(self.view.applied_seq)
-            views = tuple(self._sealed)
-        self.folder.record(views, full.covered_seq)
+        self.folder.record(kept, build.full[-1].covered_seq)
 
     def _apply(self, changes: Sequence[Change]) -> None:
         moved = [change for change in changes if not change.kept]

@@ -137,6 +137,11 @@ class ShardFolder:
         )
         self.path.mkdir(parents=True, exist_ok=True)
         write_durably(self.path / _MANIFEST, manifest.model_dump_json(indent=1).encode())
+        named = {file.name for item in manifest.segments for file in (item.index, item.rows)}
+        for name in set(self._files).difference(named):
+            # A merge took its place; searches that are under way keep their mapping.
+            (self.path / name).unlink(missing_ok=True)
+            del self._files[name]
 
     def _read_manifest(self) -> _Manifest | None:
         try:
