@@ -1,0 +1,99 @@
+"""What a model is, as hashes: equal where vectors may be compared, on any machine."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from services.inference.description import ModelDescription
+from sirdar.errors import FailedPrecondition
+
+# Names and versions of tools that say nothing about the vectors.
+_NOISE = {"_name_or_path", "name_or_path", "__version__", "transformers_version", "_commit_hash"}
+_CONFIGS = (
+    "modules.json",
+    "config.json",
+    "config_sentence_transformers.json",
+    "sentence_*_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+_SLOW_TOKENIZERS = ("vocab.txt", "vocab.json", "merges.txt", "*.model")
+
+
+def content_digest(folder: Path) -> str:
+    """SHA-256 in hex of everything in a model's folder that its vectors depend on.
+
+    Hashes weights, tokenizer and configuration of each module by their place in
+    the model, not by the folder's path; formatting and tool versions in JSON
+    files do not count. Raises FailedPrecondition for damaged JSON.
+    """
+    digest = hashlib.sha256()
+    for name, file in _relevant_files(folder):
+        digest.update(f"{name}\0".encode())
+        digest.update(_file_digest(file))
+    return digest.hexdigest()
+
+
+def space_fingerprint(digest: str, description: ModelDescription) -> str:
+    """The fingerprint of the embedding space, 32 hex digits.
+
+    Engine and precision are not part: their vectors may be compared, and a
+    fleet may mix them.
+    """
+    parts = (digest, description.dimensions, description.max_tokens, description.normalized)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _relevant_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    modules = read_json(folder / "modules.json")
+    if not isinstance(modules, list):
+        raise _damaged(folder / "modules.json", "is not a list of modules")
+    paths = sorted({str(module.get("path", "")) for module in modules})
+    for path in paths:
+        part = folder / path
+        weights = _weights(part)
+        patterns = [*_CONFIGS, "tokenizer.json"]
+        if not (part / "tokenizer.json").is_file():
+            patterns.extend(_SLOW_TOKENIZERS)
+        configs = {file for pattern in patterns for file in part.glob(pattern)}
+        for file in sorted([*configs, *weights]):
+            if file.is_file():
+                yield file.relative_to(folder).as_posix(), file
+
+
+def _weights(folder: Path) -> list[Path]:
+    """As transformers chooses: pickles only where there is nothing better."""
+    return list(folder.glob("*.safetensors")) or list(folder.glob("pytorch_model*.bin"))
+
+
+def _file_digest(file: Path) -> bytes:
+    if file.suffix == ".json" and file.name in {"tokenizer.json", "vocab.json"}:
+        return hashlib.sha256(file.read_bytes()).digest()
+    if file.suffix == ".json":
+        canonical = json.dumps(_without_noise(read_json(file)), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).digest()
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _without_noise(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_noise(item) for key, item in value.items() if key not in _NOISE}
+    return value
+
+
+def read_json(file: Path) -> object:
+    """The file's value; FailedPrecondition when it cannot be read."""
+    try:
+        value: object = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(file, f"cannot be read ({error})") from error
+    return value
+
+
+def _damaged(file: Path, what: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"model file {file} {what}; fetch or save the model again", reason="MODEL_NOT_LOADABLE"
+    )

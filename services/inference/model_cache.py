@@ -1,0 +1,126 @@
+"""Converted models on disk, so that only the first start of a model converts it."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from services.inference.conversion import (
+    DESCRIPTION_FILE,
+    FORMAT_VERSION,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    convert_in_child,
+)
+from services.inference.description import ModelDescription
+from sirdar.errors import FailedPrecondition
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+# Written last; names every file of the entry with its SHA-256.
+_MANIFEST = "manifest.json"
+# Another version of one of these may convert to another graph.
+_CONVERTERS = ("openvino", "sentence-transformers", "tokenizers", "torch", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedModel:
+    """An entry of the cache, its checksums verified."""
+
+    graph_file: Path
+    tokenizer_json: str
+    description: ModelDescription
+
+
+def converted_model(cache_folder: Path, model_folder: Path, digest: str) -> ConvertedModel:
+    """The converted form of a model with that content digest; converts it where there is none.
+
+    Safe with several processes at once: each writes its own folder and renames
+    it into place, and the last one's work is dropped. A torn entry is rebuilt.
+    Raises FailedPrecondition when the model cannot be converted or the cache
+    folder not be written.
+    """
+    entry = cache_folder / "openvino" / _key(digest)
+    found = _open(entry)
+    if found is not None:
+        return found
+    log.info("converting the model; later starts find it in the cache", cache=str(entry))
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=entry.parent) as work:
+            built = Path(work) / "entry"
+            built.mkdir()
+            convert_in_child(model_folder, built)
+            _seal(built)
+            _publish(built, entry)
+    except OSError as error:
+        raise FailedPrecondition(
+            f"cannot write the converted model to {entry.parent}: {error.strerror}; "
+            "free space there or set cache_folder to another folder",
+            reason="CACHE_NOT_WRITABLE",
+        ) from error
+    found = _open(entry)
+    if found is None:
+        raise FailedPrecondition(
+            f"the converted model in {entry} is damaged right after it was written; "
+            "check the disk or set cache_folder to another folder",
+            reason="CACHE_NOT_WRITABLE",
+        )
+    return found
+
+
+def _key(digest: str) -> str:
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _CONVERTERS]
+    parts = json.dumps([digest, FORMAT_VERSION, *versions])
+    return hashlib.sha256(parts.encode()).hexdigest()[:32]
+
+
+def _open(entry: Path) -> ConvertedModel | None:
+    """The entry, None when there is none or it is damaged."""
+    try:
+        manifest: dict[str, str] = json.loads((entry / _MANIFEST).read_text())
+        for name, checksum in manifest.items():
+            if _checksum(entry / name) != checksum:
+                log.warning("damaged entry in the model cache; rebuilding it", file=name)
+                return None
+        return ConvertedModel(
+            entry / MODEL_FILE,
+            (entry / TOKENIZER_FILE).read_text(encoding="utf-8"),
+            ModelDescription.from_json((entry / DESCRIPTION_FILE).read_text(encoding="utf-8")),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _seal(entry: Path) -> None:
+    manifest = {file.name: _checksum(file) for file in sorted(entry.iterdir())}
+    (entry / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def _publish(built: Path, entry: Path) -> None:
+    """Renames a finished entry into place."""
+    for _ in range(10):
+        try:
+            built.rename(entry)
+            return
+        except OSError:
+            if not entry.exists():
+                raise
+        if _open(entry) is not None:
+            return  # another process was faster
+        # Renamed first: two processes that remove a torn entry must not meet in it.
+        torn = Path(tempfile.mkdtemp(prefix=".torn-", dir=entry.parent))
+        with contextlib.suppress(FileNotFoundError):
+            entry.rename(torn / "entry")
+        shutil.rmtree(torn, ignore_errors=True)
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
