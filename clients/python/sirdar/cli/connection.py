@@ -1,5 +1,6 @@
 """Where the command line's gateway is."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,9 @@ if TYPE_CHECKING:
     from sirdar.errors import SirdarError
 
 DEFAULT_ADDRESS = "127.0.0.1:7700"
+
+# gRPC's words for it, by version.
+_UNRESOLVED = re.compile("errors resolving|DNS resolution failed|lookup error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Connection:
                 f"no Sirdar answers at {self.address}: start one with `sirdar up`, "
                 "or name another with --address"
             )
-        if isinstance(error, Unavailable) and "DNS resolution failed" in error.message:
+        if isinstance(error, Unavailable) and _UNRESOLVED.search(error.message):
             return f"the name in {self.address} cannot be resolved: correct --address"
         if isinstance(error, DeadlineExceeded) and error.message.startswith("Deadline"):
             return f"no answer within {self.timeout_seconds:g} s: allow more with --timeout"

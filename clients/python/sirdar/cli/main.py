@@ -76,25 +76,19 @@ def main() -> None:
 
     1: an error or something refused; 2: wrong usage; 130: Ctrl-C.
     """
-    from sirdar.errors import SirdarError
-
     code: int | str | None = 0
     try:
         app()
     except SystemExit as ended:
         code = ended.code
-    except SirdarError as error:
-        code = _fail(error.message)
     except OSError as error:
-        code = _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        # A file of the user's; failed calls are explained where they are made.
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: {one_line(message)}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         code = INTERRUPTED
     sys.exit(_flushed(code))
-
-
-def _fail(message: str) -> int:
-    print(f"error: {one_line(message)}", file=sys.stderr)
-    return 1
 
 
 def _flushed(code: int | str | None) -> int | str | None:
