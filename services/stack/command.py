@@ -55,8 +55,10 @@ def run(stack: "Stack", console: "UpConsole") -> int:
     from services.stack.stack import TierDied
     from sirdar.errors import SirdarError
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit)
+    signal.signal(signal.SIGTERM, _exit)
+    # Under nohup the end of the terminal is ignored, and stays so.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _exit)
     console.starting(stack)
     try:
         stack.start(console.ready)

@@ -21,7 +21,7 @@ STDLIB = "stdlib"
 _MIN_CHARACTERS = 40
 _SKIPPED_FOLDERS = {
     "__pycache__",
-    "idle_test",
+    "idlelib",
     "lib2to3",
     "node_modules",
     "site-packages",
