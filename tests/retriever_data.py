@@ -29,7 +29,9 @@ class Log:
         self.changes.extend(changes)
 
 
-def definition(name: str, namespace: str = "default", shards: int = 3) -> CollectionDefinition:
+def definition(
+    name: str, namespace: str = "default", shards: int = 3, index_kind: str = "hnsw"
+) -> CollectionDefinition:
     return CollectionDefinition(
         namespace=namespace,
         name=name,
@@ -37,7 +39,7 @@ def definition(name: str, namespace: str = "default", shards: int = 3) -> Collec
         labels={},
         space=Space("model", "main", DIMENSIONS, "print"),
         shards=shards,
-        index_kind="hnsw",
+        index_kind=index_kind,
         similarity=Similarity.COSINE,
     )
 
