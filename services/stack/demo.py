@@ -30,9 +30,11 @@ QUESTIONS = (
     "pick a winner by luck",
     "read numbers from a spreadsheet export",
     "send a letter over the internet",
-    "average height of some pupils",
+    "leave a note for the next developer that this will go away",
 )
 RESULTS = 3
+# Of output that is no terminal.
+_WIDTH = 100
 
 
 def main() -> None:
@@ -40,6 +42,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="keep the data here; default: a temporary folder")
     folder = parser.parse_args().data
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
     try:
         with _data_folder(folder) as data:
             demonstrate(data, console)
@@ -76,14 +80,14 @@ def demonstrate(data: Path, console: Console) -> None:
                 console.print(Text(f"“{question}”", style="bold"))
                 results = client.search(COLLECTION, question, top_k=RESULTS)
                 console.print(_answers(results))
-                console.print(Text(f"  {footer(results)}", style="dim"))
+                console.print(Text(f"   {footer(results)}", style="dim"))
     finally:
         stack.stop()
     console.print()
     console.rule(f"Done and stopped after {time.monotonic() - began:.0f} s. Next:", align="left")
     console.print("  . .venv/bin/activate")
-    console.print("  sirdar up                                        # and, in another terminal:")
-    console.print("  sirdar index --python-docs --package stdlib      # or FILE.jsonl")
+    console.print("  sirdar up                                     # and, in another terminal:")
+    console.print("  sirdar index --python-docs --package stdlib   # or FILE.jsonl")
     console.print(f'  sirdar search "{QUESTIONS[0]}"')
 
 
@@ -118,8 +122,10 @@ def _index(client: Client, console: Console) -> None:
             passages += outcome.receipt.passages
     seconds = time.monotonic() - began
     console.print(
-        f"  indexed {indexed:,} of {len(documents):,} documentation strings of the Python standard "
-        f"library, {passages:,} passages, in {seconds:.1f} s ({indexed / seconds:,.0f}/s)"
+        f"  indexed {indexed:,} of {len(documents):,} documentation strings of the standard library"
+    )
+    console.print(
+        f"  {passages:,} passages in {seconds:.1f} s ({indexed / seconds:,.0f} documents/s)"
     )
 
 

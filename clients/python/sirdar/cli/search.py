@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Below this many columns title and snippet stand under each other.
 _WIDE = 100
-_SNIPPET_CHARACTERS = 240
+_SNIPPET_CHARACTERS = {True: 240, False: 160}
 
 
 def search(
@@ -83,10 +83,8 @@ def results_table(results: "SearchResults", *, wide: bool) -> "Table":
         table.add_column("passage", overflow="fold", ratio=5)
     for rank, result in enumerate(results, 1):
         cells = (str(rank), f"{result.score:.3f}")
-        name, snippet = _name(result), _snippet(result)
-        table.add_row(*cells, name, snippet) if wide else table.add_row(
-            *cells, _stacked(name, snippet)
-        )
+        name, snippet = _name(result), _snippet(result, _SNIPPET_CHARACTERS[wide])
+        table.add_row(*cells, *([name, snippet] if wide else [_stacked(name, snippet)]))
         if rank < len(results):
             table.add_row()
     return table
@@ -102,12 +100,12 @@ def _name(result: "SearchResult") -> "RenderableType":
     return text
 
 
-def _snippet(result: "SearchResult") -> "RenderableType":
+def _snippet(result: "SearchResult", characters: int) -> "RenderableType":
     from rich.text import Text
 
     snippet = one_line(result.snippet.text)
-    if len(snippet) > _SNIPPET_CHARACTERS:
-        snippet = snippet[:_SNIPPET_CHARACTERS].rsplit(" ", 1)[0] + " …"
+    if len(snippet) > characters:
+        snippet = snippet[:characters].rsplit(" ", 1)[0] + " …"
     return Text(snippet)
 
 
