@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -189,8 +190,8 @@ class DoubleServicer(SearchServiceServicer):
 
 
 @contextmanager
-def running_double(port: int = 0) -> Iterator[Double]:
-    """The service on a free port, in an event loop of its own."""
+def running_double(**settings: Any) -> Iterator[Double]:
+    """The service on a free port, in an event loop of its own; `settings` are its server's."""
     double = Double()
     ready = threading.Event()
     stop = asyncio.Event()
@@ -204,8 +205,8 @@ def running_double(port: int = 0) -> Iterator[Double]:
         yield
 
     async def main() -> None:
-        settings = DoubleSettings(port=port, drain_grace_seconds=0)
-        async with serve("double", settings, wire) as server:
+        double_settings = DoubleSettings(port=0, drain_grace_seconds=0, **settings)
+        async with serve("double", double_settings, wire) as server:
             double.address = f"127.0.0.1:{server.port}"
             ready.set()
             await stop.wait()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trustme
 from structlog.testing import capture_logs
 
 from sirdar.cli.main import main
@@ -228,6 +229,25 @@ def test_collections_are_made_listed_and_deleted(double: Double, sirdar: Sirdar)
     assert "new" in sirdar("collections", "list").out
     assert sirdar("collections", "delete", "new", "--yes").code == 0
     assert "new" not in double.collections
+
+
+def test_the_command_speaks_mutual_tls(tmp_path: Path, sirdar: Sirdar) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    roots, certificate, key = (tmp_path / name for name in ("ca", "certificate", "key"))
+    authority.cert_pem.write_to_path(str(roots))
+    issued.cert_chain_pems[0].write_to_path(str(certificate))
+    issued.private_key_pem.write_to_path(str(key))
+    files = {"tls_certificate_file": certificate, "tls_key_file": key, "tls_client_ca_file": roots}
+    own = ("--certificate-file", certificate, "--key-file", key)
+    with running_double(**files) as secure:
+        at = ("--address", secure.address, "--timeout", "5")
+        assert sirdar(*at, "--ca-file", roots, *own, "collections", "list").code == 0
+        assert sirdar(*at, "--ca-file", roots, "collections", "list").code == 1
+        assert sirdar(*at, "collections", "list").code == 1
+    assert sirdar(*at, *own, "collections", "list").code == 2
+    missing = sirdar(*at, "--ca-file", tmp_path / "none", "collections", "list")
+    assert "tls.ca_file cannot be read" in missing.err
 
 
 def test_help_lists_added_commands_and_loads_nothing_heavy() -> None:

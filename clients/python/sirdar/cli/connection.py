@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,13 +22,21 @@ class Connection:
     address: str
     namespace: str
     timeout_seconds: float
+    # PEM files; without `ca_file` there is no TLS.
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
 
     def open(self, address: str | None = None) -> "Client":
         """A client of the gateway, or of another tier's address."""
-        from sirdar.client import Client
+        from sirdar.client import Client, Tls
 
+        tls = Tls(self.ca_file, self.certificate_file, self.key_file) if self.ca_file else None
         return Client(
-            address or self.address, namespace=self.namespace, timeout_seconds=self.timeout_seconds
+            address or self.address,
+            namespace=self.namespace,
+            timeout_seconds=self.timeout_seconds,
+            tls=tls,
         )
 
     def explain(self, error: "SirdarError") -> str:

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -66,9 +67,22 @@ def options(
         str, typer.Option(envvar="SIRDAR_NAMESPACE", help="Tenant; empty: the default one.")
     ] = "",
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that a call may take.")] = 30.0,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(envvar="SIRDAR_CA_FILE", help="PEM roots of the gateway; unset: no TLS."),
+    ] = None,
+    certificate_file: Annotated[
+        Path | None,
+        typer.Option(envvar="SIRDAR_CERTIFICATE_FILE", help="PEM certificate of our own."),
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(envvar="SIRDAR_KEY_FILE", help="PEM private key of it.")
+    ] = None,
 ) -> None:
     """Semantic search that you host yourself."""
-    context.obj = Connection(address, namespace, timeout)
+    if ca_file is None and (certificate_file or key_file):
+        raise typer.BadParameter("is needed beside a certificate", param_hint="--ca-file")
+    context.obj = Connection(address, namespace, timeout, ca_file, certificate_file, key_file)
 
 
 def main() -> None:
