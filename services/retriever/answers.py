@@ -88,8 +88,8 @@ def delete_outcome(document_id: str, result: Deletion | SirdarError) -> document
 
 
 def stored_document(item: StoredDocument) -> document_pb2.StoredDocument:
-    document = document_pb2.Document.FromString(item.metadata)
-    document.id, document.title, document.text = item.id, item.title, item.text
+    document = document_pb2.Document(id=item.id, title=item.title, text=item.text)
+    document.metadata.MergeFrom(retriever_pb2.CandidatePassage.FromString(item.metadata).metadata)
     return document_pb2.StoredDocument(document=document, receipt=receipt(item.receipt))
 
 
@@ -140,7 +140,7 @@ def _candidates(
         passage = passages[passage_id]
         candidate = result.passages.add(
             document_id=passage.document_id,
-            index=passage.index,
+            index=passage.position,
             shard=shard_of(passage.document_id, shards),
             text=passage.text,
             title=passage.title,
@@ -149,9 +149,7 @@ def _candidates(
         candidate.span.start = passage.start
         candidate.span.end = passage.end
         if passage.metadata:
-            candidate.metadata.MergeFrom(
-                document_pb2.Document.FromString(passage.metadata).metadata
-            )
+            candidate.MergeFromString(passage.metadata)
 
 
 def _timestamp(nanoseconds: int) -> Timestamp:

@@ -14,8 +14,8 @@ from services.retriever.tokens import read_consistency_token
 from sirdar.errors import FailedPrecondition, InvalidArgument, Unimplemented
 from sirdar.v1 import common_pb2
 from sirdar.v1.document_pb2 import Document, MetadataValue
+from sirdar.v1.retriever_pb2 import CandidatePassage, EmbeddedPassageWrite, SearchPassagesRequest
 from sirdar.v1.retriever_pb2 import DocumentWrite as DocumentWriteMessage
-from sirdar.v1.retriever_pb2 import EmbeddedPassageWrite, SearchPassagesRequest
 
 MAX_METADATA_KEYS = 64
 MAX_METADATA_KEY_CHARACTERS = 128
@@ -149,10 +149,11 @@ def _spans(
 
 
 def _metadata(metadata: Mapping[str, MetadataValue], field: str) -> bytes:
-    """As a serialized Document with nothing else in it.
+    """As a serialized CandidatePassage with nothing else in it; empty for none.
 
-    Lossless for every kind of value, now and when a newer writer adds one,
-    which a mapping to JSON is not. Empty for none.
+    Protobuf, because it is lossless for every kind of value, now and when a
+    newer writer adds one, which a mapping to JSON is not. Of this message,
+    because each search merges it into dozens of them.
     """
     if not metadata:
         return b""
@@ -165,7 +166,7 @@ def _metadata(metadata: Mapping[str, MetadataValue], field: str) -> bytes:
             )
         requests.no_nul(key, field)
         _metadata_value(value, f"{field}[{key}]")
-    holder = Document()
+    holder = CandidatePassage()
     for key, value in metadata.items():
         holder.metadata[key].CopyFrom(value)
     data = holder.SerializeToString(deterministic=True)

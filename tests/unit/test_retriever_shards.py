@@ -77,7 +77,7 @@ class Opened:
         answers = []
         for found in search_views(views, queries, k, exact):
             passages = self.store.passages(found.ids, with_text=False)
-            answers.append([(passages[at].document_id, passages[at].index) for at in found.ids])
+            answers.append([(passages[at].document_id, passages[at].position) for at in found.ids])
         return answers
 
 

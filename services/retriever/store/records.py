@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,12 +144,14 @@ class DocumentState:
     content_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A passage with what an answer shows of its document."""
+class Passage(NamedTuple):
+    """A passage with what an answer shows of its document.
+
+    A tuple, because a search makes hundreds: a frozen dataclass takes four times as long.
+    """
 
     document_id: str
-    index: int
+    position: int
     start: int
     end: int
     text: str

@@ -80,7 +80,7 @@ def passages(
 ) -> dict[int, Passage]:
     select = _PASSAGE_TEXT if with_text else _PASSAGE_BARE
     rows = connection.execute(select + _PASSAGE_FROM, (json.dumps(passage_ids),))
-    return {row[0]: Passage(*row[1:]) for row in rows}
+    return {row[0]: Passage._make(row[1:]) for row in rows}
 
 
 def committed_seqs(connection: sqlite3.Connection, generation: Generation) -> list[int]:
