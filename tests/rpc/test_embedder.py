@@ -1,0 +1,250 @@
+"""The embedder over gRPC, with the real small model."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf.message import Message
+
+from services.embedder.__main__ import wire
+from services.embedder.settings import EmbedderSettings
+from services.runtime.server import TierServer, serve
+from sirdar.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    SirdarError,
+    from_rpc_error,
+    from_status,
+)
+from sirdar.v1 import common_pb2, document_pb2, embedder_pb2
+from sirdar.v1.embedder_pb2_grpc import EmbedderServiceStub
+from tests.small_model import MINILM, minilm, model_cache
+
+Texts = embedder_pb2.EmbedTextsRequest
+Documents = embedder_pb2.EmbedDocumentsRequest
+Document = document_pb2.Document
+
+
+def settings(**changes: object) -> EmbedderSettings:
+    minilm()  # converts the model, once for all tests of a run
+    values = {"port": 0, "metrics_port": None, "cache_folder": model_cache(), **changes}
+    return EmbedderSettings(**values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[TierServer]:
+    limits = {"max_texts": 50, "max_text_characters": 5_000, "max_document_bytes": 200_000}
+    async with serve("embedder", settings(**limits), wire) as running:
+        yield running
+
+
+@pytest.fixture
+async def stub(server: TierServer) -> AsyncIterator[EmbedderServiceStub]:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        yield EmbedderServiceStub(channel)
+
+
+async def error_of(call: object) -> SirdarError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call  # type: ignore[misc]
+    return from_rpc_error(caught.value)
+
+
+def array(vector: common_pb2.Vector) -> np.ndarray:
+    names = {common_pb2.DTYPE_FLOAT32: "<f4", common_pb2.DTYPE_FLOAT16: "<f2"}
+    values = np.frombuffer(vector.data, names[vector.dtype])
+    assert len(values) == vector.dimensions
+    return values.astype(np.float32)
+
+
+async def test_texts_that_mean_the_same_are_near(stub: EmbedderServiceStub) -> None:
+    texts = ["How do I read a CSV file?", "load comma separated values", "a cat sleeps"]
+    answer = await stub.EmbedTexts(Texts(texts=texts))
+    question, same, other = (array(item.vector) for item in answer.embeddings)
+    assert question @ same > question @ other + 0.2
+    assert np.linalg.norm(question) == pytest.approx(1, abs=1e-5)
+    assert answer.space.dimensions == 384
+    assert answer.space.fingerprint == minilm().fingerprint
+    assert answer.space.model.name == MINILM
+
+
+async def test_half_precision_is_the_same_vector_in_half_the_bytes(
+    stub: EmbedderServiceStub,
+) -> None:
+    full = await stub.EmbedTexts(Texts(texts=["wing"], dtype=common_pb2.DTYPE_FLOAT32))
+    half = await stub.EmbedTexts(Texts(texts=["wing"], dtype=common_pb2.DTYPE_FLOAT16))
+    assert len(half.embeddings[0].vector.data) == 768
+    assert np.allclose(
+        array(half.embeddings[0].vector), array(full.embeddings[0].vector), atol=1e-3
+    )
+
+
+async def test_bad_text_has_its_own_error_and_truncation_is_said(
+    stub: EmbedderServiceStub,
+) -> None:
+    texts = ["good", "", "with \0 NUL", "x" * 5_001, "long " * 900]
+    answer = await stub.EmbedTexts(Texts(texts=texts))
+    outcomes = [item.WhichOneof("outcome") for item in answer.embeddings]
+    assert outcomes == ["vector", "error", "error", "error", "vector"]
+    error = from_status(answer.embeddings[2].error)
+    assert isinstance(error, InvalidArgument)
+    assert error.fields[0].field == "texts[2]"
+    assert "limit is 5000" in from_status(answer.embeddings[3].error).message
+    assert [item.truncated for item in answer.embeddings] == [False] * 4 + [True]
+    assert answer.embeddings[4].tokens == 256
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "reason"),
+    [
+        (Texts(), InvalidArgument, "EMPTY"),
+        (Texts(texts=["a"] * 51), InvalidArgument, "INVALID_ARGUMENT"),
+        (Texts(texts=["a"], dtype=9), InvalidArgument, "INVALID_ARGUMENT"),  # type: ignore[arg-type]
+        (Texts(texts=["a"], model={"name": "other"}), NotFound, "MODEL_NOT_FOUND"),
+        (
+            Texts(texts=["a"], model={"name": MINILM, "revision": "v9"}),
+            NotFound,
+            "MODEL_NOT_FOUND",
+        ),
+        (Texts(texts=["a"], expected_fingerprint="ff"), FailedPrecondition, "SPACE_MISMATCH"),
+    ],
+)
+async def test_bad_request_is_refused(
+    stub: EmbedderServiceStub, request_: Texts, error: type[SirdarError], reason: str
+) -> None:
+    caught = await error_of(stub.EmbedTexts(request_))
+    assert type(caught) is error
+    assert caught.reason == reason
+
+
+async def test_named_model_and_expected_space_are_accepted(stub: EmbedderServiceStub) -> None:
+    request = Texts(texts=["a"], model={"name": MINILM}, expected_fingerprint=minilm().fingerprint)
+    assert len((await stub.EmbedTexts(request)).embeddings) == 1
+
+
+async def test_last_sentence_of_a_long_document_is_findable(stub: EmbedderServiceStub) -> None:
+    text = "The committee met and discussed the budget at length. " * 300
+    text += "The penguin escaped through the cafeteria window."
+    answer = await stub.EmbedDocuments(
+        Documents(documents=[Document(id="d", title="Minutes", text=text)])
+    )
+    passages = answer.documents[0].embedded.passages
+    query = (await stub.EmbedTexts(Texts(texts=["a bird got away"]))).embeddings[0].vector
+    scores = [float(array(query) @ array(passage.vector)) for passage in passages]
+    best = passages[int(np.argmax(scores))]
+    assert "penguin" in text[best.span.start : best.span.end]
+    assert best.span.end == len(text)
+    assert max(passage.tokens for passage in passages) <= 256
+
+
+async def test_each_document_has_its_own_outcome(stub: EmbedderServiceStub) -> None:
+    documents = [
+        Document(id="good", text="some text"),
+        Document(id="white", text=" \n"),
+        Document(id="nul", title="a\0b", text="text"),
+        Document(id="large", text="word " * 50_000),
+        Document(id="also good", title="title", text="other text"),
+    ]
+    answer = await stub.EmbedDocuments(Documents(documents=documents))
+    assert [item.document_id for item in answer.documents] == [d.id for d in documents]
+    fields = {
+        item.document_id: from_status(item.error).fields[0].field
+        for item in answer.documents
+        if item.HasField("error")
+    }
+    assert fields == {
+        "white": "documents[1].text",
+        "nul": "documents[2].title",
+        "large": "documents[3]",
+    }
+    assert len(answer.documents[4].embedded.passages) == 1
+
+
+async def test_document_vector_is_that_of_title_and_text(stub: EmbedderServiceStub) -> None:
+    answer = await stub.EmbedDocuments(
+        Documents(documents=[Document(id="d", title="Title", text=" text ")])
+    )
+    same = await stub.EmbedTexts(
+        Texts(texts=["Title\ntext"], input_type=embedder_pb2.INPUT_TYPE_DOCUMENT)
+    )
+    passage = answer.documents[0].embedded.passages[0]
+    assert (passage.span.start, passage.span.end) == (1, 5)
+    cosine = array(passage.vector) @ array(same.embeddings[0].vector)
+    assert cosine == pytest.approx(1, abs=1e-3)
+
+
+async def test_no_documents_is_refused(stub: EmbedderServiceStub) -> None:
+    assert isinstance(await error_of(stub.EmbedDocuments(Documents())), InvalidArgument)
+
+
+async def test_stream_answers_in_order_and_survives_a_bad_request(
+    stub: EmbedderServiceStub,
+) -> None:
+    async def requests() -> AsyncIterator[embedder_pb2.StreamEmbedTextsRequest]:
+        for number in range(30):
+            texts = [] if number == 7 else ["word " * (1 + number % 5)] * (1 + number % 3)
+            yield embedder_pb2.StreamEmbedTextsRequest(request=Texts(texts=texts))
+
+    events = [event async for event in stub.StreamEmbedTexts(requests())]
+    assert len(events) == 30
+    assert isinstance(from_status(events[7].error), InvalidArgument)
+    sizes = [len(event.response.embeddings) for event in events]
+    assert sizes == [0 if number == 7 else 1 + number % 3 for number in range(30)]
+
+
+async def test_stream_of_documents(stub: EmbedderServiceStub) -> None:
+    async def requests() -> AsyncIterator[embedder_pb2.StreamEmbedDocumentsRequest]:
+        for number in range(9):
+            documents = [Document(id=str(number), text=f"text {number}")]
+            yield embedder_pb2.StreamEmbedDocumentsRequest(request=Documents(documents=documents))
+
+    events = [event async for event in stub.StreamEmbedDocuments(requests())]
+    ids = [event.response.documents[0].document_id for event in events]
+    assert ids == [str(number) for number in range(9)]
+
+
+async def test_draining_server_answers_what_it_took_and_says_goodbye() -> None:
+    forever = asyncio.Event()
+
+    async def requests() -> AsyncIterator[Message]:
+        for _ in range(3):
+            yield embedder_pb2.StreamEmbedTextsRequest(request=Texts(texts=["text"]))
+        await forever.wait()
+
+    async with serve("embedder", settings(), wire) as server:
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
+        events = aiter(EmbedderServiceStub(channel).StreamEmbedTexts(requests()))
+        kinds = [(await anext(events)).WhichOneof("event") for _ in range(3)]
+    kinds += [event.WhichOneof("event") async for event in events]
+    assert kinds == ["response"] * 3 + ["shutting_down"]
+    await channel.close()
+
+
+async def test_overload_is_refused_with_a_delay() -> None:
+    async with (
+        serve("embedder", settings(queue_items=8, threads=1), wire) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        stub = EmbedderServiceStub(channel)
+        request = Texts(texts=["word " * 250] * 8)
+        calls = [stub.EmbedTexts(request) for _ in range(30)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    errors = [from_rpc_error(a) for a in answers if isinstance(a, grpc.aio.AioRpcError)]
+    assert errors
+    assert all(isinstance(error, ResourceExhausted) for error in errors)
+    assert all(error.retry_after for error in errors)
+    assert len(errors) < 30
+
+
+async def test_listed_model_says_what_it_is(stub: EmbedderServiceStub) -> None:
+    answer = await stub.ListModels(embedder_pb2.EmbedderServiceListModelsRequest())
+    (model,) = answer.models
+    assert model.model.name == MINILM
+    assert (model.engine, model.device) == ("openvino", "cpu")
+    assert model.precision in {"bf16", "fp32"}
+    assert (model.max_tokens, model.space.dimensions) == (256, 384)
+    assert model.is_default
