@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from threading import Lock
 from typing import TypeVar
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from services.retriever.catalog import Catalog, OpenCollection
@@ -34,6 +36,9 @@ from services.retriever.store.records import (
 )
 from services.retriever.store.sqlite.store import SqliteStore
 from services.runtime.deadline import deadline
+from sirdar.errors import ResourceExhausted
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -76,6 +81,7 @@ class Retriever:
         self._store = store
         self._searcher = searcher
         self._pool = ThreadPoolExecutor(settings.read_threads, "retriever-read")
+        self._max_full_segments = settings.max_full_segments
         self._max_wait_seconds = settings.max_consistency_wait_seconds
         # Creating and deleting change the store and the catalog, in this order, as one.
         self._collections_lock = Lock()
@@ -115,11 +121,19 @@ class Retriever:
         return await self.in_thread(lambda: self._store.collections(namespace, after, limit))
 
     async def write(
-        self, generation: Generation, writes: Sequence[DocumentWrite]
+        self, collection: OpenCollection, writes: Sequence[DocumentWrite]
     ) -> list[WriteResult]:
+        """Raises ResourceExhausted, also where building indexes is far behind."""
         if not writes:
             return []
-        return await asyncio.wrap_future(self._store.write_documents(generation, writes))
+        if any(shard.full_segments >= self._max_full_segments for shard in collection.shards):
+            raise ResourceExhausted(
+                f"{collection.namespace}/{collection.name} grows faster than its index is built; "
+                "send slower",
+                reason="INDEX_BEHIND",
+                retry_after=timedelta(seconds=1),
+            )
+        return await asyncio.wrap_future(self._store.write_documents(collection.generation, writes))
 
     async def delete(self, generation: Generation, ids: Sequence[str]) -> list[Deletion]:
         if not ids:
@@ -190,7 +204,14 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
         )
         retriever = Retriever(store, catalog, searcher, settings)
         try:
+            started = time.monotonic()
             await retriever.in_thread(lambda: catalog.open_all(store))
+            log.info(
+                "opened",
+                data_folder=str(folder.path),
+                collections=len(catalog.all()),
+                seconds=round(time.monotonic() - started, 3),
+            )
             sealer.start()
             yield retriever
         finally:

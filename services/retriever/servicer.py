@@ -91,14 +91,15 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     async def WriteDocuments(
         self, request: pb.WriteDocumentsRequest, context: Any
     ) -> pb.WriteDocumentsResponse:
-        generation = self._generation(request)
+        collection = self._collection(request)
+        generation = collection.generation
         requests.batch_size(request.writes, "writes")
         document_requests.check_fingerprint(request.fingerprint, generation)
         # Checking and converting a full batch takes milliseconds that searches would wait.
         decoded = await self._retriever.in_thread(lambda: self._decode(request, generation))
         results = iter(
             await self._retriever.write(
-                generation, [item for item in decoded if isinstance(item, DocumentWrite)]
+                collection, [item for item in decoded if isinstance(item, DocumentWrite)]
             )
         )
         return pb.WriteDocumentsResponse(

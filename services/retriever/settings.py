@@ -1,10 +1,10 @@
 """Settings of the retriever."""
 
-import os
 from pathlib import Path
 
 from pydantic import Field
 
+from services.runtime.cpu import available_cpus
 from services.runtime.settings import ServerSettings, server_config
 
 
@@ -25,11 +25,14 @@ class RetrieverSettings(ServerSettings):
     """The longest title and text together, in bytes of UTF-8."""
     seal_vectors: int = Field(default=10_000, ge=16)
     """A growing segment of this many vectors is turned into a sealed one."""
+    max_full_segments: int = Field(default=32, ge=1)
+    """Writes are refused with RESOURCE_EXHAUSTED while a shard has as many full segments that
+    wait to be sealed: what is not sealed takes twice the memory and is searched exactly."""
     build_threads: int = Field(default=1, ge=1)
     """Threads of the process that builds sealed segments; it runs niced."""
     search_threads: int = Field(default=1, ge=1)
     """Batches of queries that are searched at a time."""
-    faiss_threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
+    faiss_threads: int = Field(default_factory=available_cpus, ge=1)
     """Threads over which the queries of one batch are spread."""
     read_threads: int = Field(default=4, ge=1)
     """Threads that read documents from the store."""

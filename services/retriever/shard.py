@@ -95,6 +95,10 @@ class Shard:
         self.view = ShardView((), 0)
 
     @property
+    def full_segments(self) -> int:
+        return len(self._full)
+
+    @property
     def growing_segments(self) -> int:
         return len(self._full) + (1 if self._growing.rows else 0)
 

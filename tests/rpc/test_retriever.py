@@ -8,12 +8,15 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.retriever.sealer import Sealer
+from services.retriever.segment import GrowingSegment
 from sirdar.errors import (
     Aborted,
     AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    ResourceExhausted,
 )
 from sirdar.v1 import collection_pb2, common_pb2
 from sirdar.v1 import retriever_pb2 as pb
@@ -324,3 +327,46 @@ async def test_a_second_retriever_on_the_folder_is_refused(tmp_path: Path) -> No
         with pytest.raises(FailedPrecondition, match="in use by process"):
             async with retriever(tmp_path):
                 pass
+
+
+async def test_a_shard_that_fails_is_missing_until_a_restart_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError("no room for vectors")
+
+    request = search_request(vector("d1/one two/0"), candidates=100)
+    async with retriever(tmp_path) as first:
+        await create(first, shards=2)
+        with monkeypatch.context() as broken:
+            broken.setattr(GrowingSegment, "add", fail)
+            await write(first, document_write("d1"))
+        await write(first, *(document_write(f"d{at}") for at in range(2, 40)))
+        partial = await first.SearchPassages(request)
+        assert partial.coverage.shards_answered == 1
+        (missing,) = partial.coverage.missing_shards
+        shards = (await first.ListShards(pb.ListShardsRequest())).shards
+        assert shards[missing].state == pb.SHARD_STATE_FAILED
+        assert shards[missing].committed_seq > shards[missing].applied_seq
+    async with retriever(tmp_path) as second:
+        whole = await second.SearchPassages(request)
+        assert whole.coverage.shards_answered == 2
+        assert len(whole.results[0].passages) == 39
+        assert whole.results[0].passages[0].document_id == "d1"
+
+
+async def test_writes_are_refused_while_building_is_far_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sealer, "start", lambda self: None)
+    async with retriever(tmp_path, seal_vectors=16, max_full_segments=2) as stub:
+        await create(stub, shards=1)
+        await write(stub, *(document_write(f"a{at}") for at in range(16)))
+        await write(stub, *(document_write(f"b{at}") for at in range(16)))
+        request = pb.WriteDocumentsRequest(
+            collection="books", writes=[document_write("c")], fingerprint=FINGERPRINT
+        )
+        error = await refusal(stub.WriteDocuments(request))
+        assert isinstance(error, ResourceExhausted)
+        assert error.reason == "INDEX_BEHIND"
+        assert error.retry_after is not None
