@@ -107,11 +107,19 @@ def passage_search(request: SearchPassagesRequest, generation: Generation) -> Pa
         queries=vectors.decode([query.vector for query in request.queries], fields, generation),
         candidates=request.candidates,
         exact=request.exact,
-        with_text=not request.omit_passages,
+        documents_with_text=_documents_with_text(request),
         shards=_shards(request.shards, generation),
         consistency=_CONSISTENCIES[request.consistency],
         seen=_seen(request.consistency_tokens, generation),
     )
+
+
+def _documents_with_text(request: SearchPassagesRequest) -> int | None:
+    if not request.HasField("documents_with_text"):
+        return None
+    if request.documents_with_text < 0:
+        raise InvalidArgument.field("documents_with_text", "must not be negative")
+    return request.documents_with_text
 
 
 def _text(document: Document, field: str, max_bytes: int) -> str:

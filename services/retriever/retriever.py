@@ -56,7 +56,7 @@ class PassageSearch:
     queries: NDArray[np.float32]
     candidates: int
     exact: bool
-    with_text: bool
+    documents_with_text: int | None
     shards: tuple[int, ...]
     consistency: Consistency
     seen: tuple[Position, ...]
@@ -159,7 +159,12 @@ class Retriever:
         shards = tuple(shard for shard in asked if shard.state is ShardState.READY)
         await self._await_consistency(collection.generation, shards, search)
         request = SearchRequest(
-            shards, search.queries, search.candidates, search.exact, search.with_text, deadline()
+            shards,
+            search.queries,
+            search.candidates,
+            search.exact,
+            search.documents_with_text,
+            deadline(),
         )
         answer = await asyncio.wrap_future(self._searcher.submit(request))
         missing = tuple(shard.number for shard in asked if shard not in shards)

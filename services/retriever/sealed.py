@@ -1,5 +1,6 @@
 """Sealed segments: immutable FAISS indexes, memory-mapped."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ _COPY_ROWS = 8192
 # A step of the graph costs about as much as scanning 20 rows: wider walks than this are
 # slower than comparing with every row, and worse.
 _ROWS_PER_EF = 20
-_MAX_DEAD_FACTOR = 4.0
 
 
 class SealedSegment:
@@ -111,23 +111,39 @@ class SealedView:
             return Hits(
                 np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
             )
-        # Dead rows take places in the walk: it is widened by their share.
-        factor = min(self.rows / live, _MAX_DEAD_FACTOR)
-        ef = int(max(ef_search or 0, k) * factor)
+        # Dead rows take places of the walk's answer: it asks for as many more as are likely.
+        wanted = k
+        if self.dead:
+            expected = k * self.rows / live
+            wanted = min(self.rows, math.ceil(expected + 3 * math.sqrt(expected)) + 8)
+        ef = max(ef_search or 0, wanted)
         if ef_search is None or self.segment.index_kind == "flat" or ef * _ROWS_PER_EF >= self.rows:
             return self._scan(queries, k)
-        parameters = faiss.SearchParametersHNSW(efSearch=ef, sel=self._selector)
-        scores, rows = self.segment.index.search(queries, k, params=parameters)
-        # Where the walk met little but dead rows it found too few.
-        short = np.flatnonzero(rows[:, -1] < 0)
+        return self._walk(queries, k, wanted, ef)
+
+    def _walk(self, queries: NDArray[np.float32], k: int, wanted: int, ef: int) -> Hits:
+        """The walk does not know of dead rows; they are taken out of its answer.
+
+        Were they left out inside of it, a query whose neighbourhood was deleted
+        would be answered from far along the way, and nothing would show it. Here
+        it finds less than k, and is compared with every row instead.
+        """
+        parameters = faiss.SearchParametersHNSW(efSearch=ef)
+        scores, rows = self.segment.index.search(queries, wanted, params=parameters)
+        if self.live_bits is not None:
+            alive = (self.live_bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1
+            rows[alive == 0] = -1
+        hits = self._hits(scores, rows)
+        short = np.flatnonzero((rows >= 0).sum(axis=1) < k)
         if len(short):
             found = self._scan(queries[short], k)
-            hits = self._hits(scores, rows)
-            hits.scores[short], hits.ids[short] = found.scores, found.ids
-            return hits
-        return self._hits(scores, rows)
+            hits.scores[short] = -np.inf
+            hits.ids[short] = NO_PASSAGE
+            hits.scores[short, :k], hits.ids[short, :k] = found.scores, found.ids
+        return hits
 
     def _scan(self, queries: NDArray[np.float32], k: int) -> Hits:
+        """Compares with every live row."""
         parameters = faiss.SearchParameters(sel=self._selector)
         return self._hits(*self.segment.storage.search(queries, k, params=parameters))
 

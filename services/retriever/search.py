@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -46,7 +46,8 @@ class SearchRequest:
     queries: NDArray[np.float32]
     candidates: int
     exact: bool
-    with_text: bool
+    # The text of so many documents' best passages is read; None: of every passage.
+    documents_with_text: int | None
     deadline: float | None
 
     def may_join(self, other: "SearchRequest") -> bool:
@@ -54,7 +55,7 @@ class SearchRequest:
             self.shards == other.shards
             and self.candidates == other.candidates
             and self.exact == other.exact
-            and self.with_text == other.with_text
+            and self.documents_with_text == other.documents_with_text
         )
 
 
@@ -192,7 +193,7 @@ class Searcher:
             for shard, view in zip(first.shards, views, strict=True)
         )
         wanted = {passage_id for item in found for passage_id in item.ids}
-        passages = self._store.passages(list(wanted), first.with_text) if wanted else {}
+        passages = self._read(found, wanted, first.documents_with_text)
         if len(passages) < len(wanted):
             found = [_still_there(item, passages) for item in found]
         answers: list[SearchAnswer] = []
@@ -202,6 +203,37 @@ class Searcher:
             answers.append(SearchAnswer(tuple(found[at:end]), passages, pending))
             at = end
         return answers
+
+    def _read(
+        self, found: Sequence[Found], wanted: set[int], documents_with_text: int | None
+    ) -> dict[int, Passage]:
+        if not wanted:
+            return {}
+        if documents_with_text is None:
+            return self._store.passages(list(wanted), with_text=True)
+        passages = self._store.passages(list(wanted), with_text=False)
+        best = {
+            passage_id
+            for item in found
+            for passage_id in _best_of_documents(item, passages, documents_with_text)
+        }
+        full = self._store.passages(list(best), with_text=True) if best else {}
+        # A document that was replaced between the two reads has no answer with its text.
+        bare = {key: value for key, value in passages.items() if key not in best}
+        return bare | full
+
+
+def _best_of_documents(found: Found, passages: dict[int, Passage], documents: int) -> Iterator[int]:
+    """The best passage of each of so many best documents."""
+    seen: set[str] = set()
+    for passage_id in found.ids:
+        passage = passages.get(passage_id)
+        if passage is None or passage.document_id in seen:
+            continue
+        if len(seen) == documents:
+            return
+        seen.add(passage.document_id)
+        yield passage_id
 
 
 def search_views(

@@ -18,9 +18,9 @@ _FIRST_CAPACITY = 256
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """`scores` float32 and `ids` int64 (passage ids), both of shape (queries, at most k).
+    """`scores` float32 and `ids` int64 (passage ids), both of shape (queries, places).
 
-    Not in any order; unfilled places have NO_PASSAGE.
+    The k best are among them, in no order; unfilled places have NO_PASSAGE.
     """
 
     scores: NDArray[np.float32]

@@ -254,13 +254,31 @@ async def test_many_queries_are_answered_each_from_all_shards(stub: Stub) -> Non
 async def test_chosen_shards_and_bare_passages(stub: Stub) -> None:
     await create(stub, shards=4)
     await write(stub, *(document_write(f"d{at}") for at in range(40)))
-    request = search_request(vector(1), shards=[2], candidates=40, omit_passages=True)
+    request = search_request(vector(1), shards=[2], candidates=40, documents_with_text=0)
     response = await stub.SearchPassages(request)
     found = response.results[0].passages
     assert 0 < len(found) < 40
     assert {item.shard for item in found} == {2}
     assert {(item.text, item.title, len(item.metadata)) for item in found} == {("", "", 0)}
     assert response.coverage.shards_asked == 1
+
+
+async def test_text_only_of_the_best_passages_of_the_best_documents(stub: Stub) -> None:
+    await create(stub)
+    await write(stub, *(document_write(f"d{at}") for at in range(20)))
+    query = vector("d3/one two/0")
+    everything = (await stub.SearchPassages(search_request(query, candidates=40))).results[0]
+    some = (
+        await stub.SearchPassages(search_request(query, candidates=40, documents_with_text=2))
+    ).results[0]
+    assert [(item.document_id, item.index) for item in some.passages] == [
+        (item.document_id, item.index) for item in everything.passages
+    ]
+    best = dict.fromkeys(item.document_id for item in everything.passages)
+    with_text = [item for item in some.passages if item.text]
+    assert [item.document_id for item in with_text] == list(best)[:2]
+    for item in with_text:
+        assert item in list(everything.passages)
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4"])
