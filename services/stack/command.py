@@ -75,8 +75,9 @@ def run(stack: "Stack", console: "UpConsole") -> int:
         console.error(error.message)
         return 1
     finally:
-        with console.stopping():
-            stack.stop()
+        if stack.running:
+            with console.stopping():
+                stack.stop()
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

@@ -12,6 +12,7 @@ from sirdar.cli.terminal import printable
 
 _COLOURS = {"gateway": "green", "embedder": "magenta", "retriever": "cyan", "reranker": "yellow"}
 _NAME_WIDTH = 9
+_TAIL_LINES = 5
 
 
 class UpConsole:
@@ -56,11 +57,10 @@ class UpConsole:
         self._console.print()
 
     def died(self, died: TierDied) -> None:
-        """Names the tier and shows the end of its log, unless that was shown as it came."""
-        if self._quiet:
-            for line in died.tail:
-                self._console.print(_name(died.tier), Text("│", style="dim"), Text(printable(line)))
-        self.error(f"{died.message}; its last log lines are above")
+        """Names the tier and repeats the end of its log, which others may have pushed away."""
+        for line in died.tail[-_TAIL_LINES:]:
+            self._console.print(_name(died.tier), Text("│", style="red"), Text(printable(line)))
+        self.error(f"{died.message}; above are the last lines of its log")
 
     def error(self, message: str) -> None:
         self._console.print(Text("error:", style="bold red"), Text(printable(message)))

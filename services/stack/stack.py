@@ -110,6 +110,11 @@ class Stack:
         """Of every tier, by its name."""
         return {tier.name: self.layout.address(tier.name) for tier in self.tiers}
 
+    @property
+    def running(self) -> bool:
+        """Whether there are tiers to stop, alive or not."""
+        return bool(self._processes)
+
     def process(self, name: str) -> TierProcess:
         """The process of a tier that was started."""
         return self._processes[name]

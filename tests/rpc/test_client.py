@@ -205,6 +205,24 @@ def test_a_fault_that_another_stream_would_not_pass_is_raised_at_once(
     assert double.calls["IndexDocuments"] == 1
 
 
+async def test_what_was_answered_before_a_fault_is_handed_out(double: Double) -> None:
+    for _ in range(2):
+        double.endings.append(Ending(answers=7, error=Internal("fault")))
+    seen = []
+    with Client(double.address) as client, pytest.raises(Internal):
+        for outcome in client.index("docs", documents(50)):
+            seen.append(outcome.index)
+    assert seen == list(range(7))
+    seen.clear()
+    async with AsyncClient(double.address) as aio:
+        with pytest.raises(Internal):
+            async for outcome in aio.index("docs", documents(50)):
+                seen.append(outcome.index)
+                # The rest of the answers and the fault arrive meanwhile.
+                await asyncio.sleep(0.05)
+    assert seen == list(range(7))
+
+
 def test_a_server_that_answers_nothing_raises_deadline_exceeded(
     double: Double, index: Index
 ) -> None:

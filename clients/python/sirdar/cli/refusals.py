@@ -43,8 +43,12 @@ class Refusals:
             # ASCII escapes carry every string, half surrogates too.
             self._file.write(json.dumps(asdict(refusal)) + "\n")
         if self.count <= SHOWN:
-            name = f" ({refusal.document_id})" if refusal.document_id else ""
+            name = f" ({_short(refusal.document_id)})" if refusal.document_id else ""
             self._show(one_line(f"refused: {refusal.place}{name}: {refusal.message}"))
         elif self.count == SHOWN + 1:
             where = f"in {self._path}" if self._path else "shown with --refused FILE"
             self._show(f"refused: more, all of them {where}")
+
+
+def _short(document_id: str) -> str:
+    return document_id if len(document_id) <= 60 else f"{document_id[:59]}…"

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from sirdar.client.documents import ConditionalDocument, Document, IndexOutcome
 from sirdar.client.index_session import Answer, IndexSession
 from sirdar.client.index_stream import IndexStream
+from sirdar.errors import SirdarError
 from sirdar.v1.search_pb2_grpc import SearchServiceStub
 
 Item = Document | ConditionalDocument
@@ -71,23 +72,27 @@ class IndexRun:
         self._stream: IndexStream | None = None
         self._answers: Queue[Answer] = Queue()
         self._answer: asyncio.Task[Answer] | None = None
+        self._fault: SirdarError | None = None
 
     async def outcomes(self) -> AsyncIterator[IndexOutcome]:
         """One for each document, in order; see `AsyncClient.index`."""
         session, source = self._session, self._source
         try:
             while True:
+                for outcome in session.outcomes():
+                    yield outcome
+                # After the outcomes: those of the broken stream are not lost with it.
+                if self._fault is not None:
+                    await self._recover(self._fault)
+                if source.exhausted and session.empty:
+                    return
                 if session.has_room:
                     source.start()
                 self._send()
-                for outcome in session.outcomes():
-                    yield outcome
-                if source.exhausted and session.empty:
-                    return
                 await self._wait()
                 for document in source.taken():
                     session.add(document)
-                await self._receive()
+                self._receive()
         finally:
             if self._answer is not None:
                 self._answer.cancel()
@@ -128,15 +133,19 @@ class IndexRun:
         if not done:
             raise self._session.stalled(self._stall_seconds)
 
-    async def _receive(self) -> None:
+    def _receive(self) -> None:
         """Takes the answers that are there."""
         if self._answer is None or not self._answer.done():
             return
-        fault = self._session.take(self._answer.result())
+        self._fault = self._session.take(self._answer.result())
         self._answer = None
-        while fault is None and self._session.awaiting and not self._answers.empty():
-            fault = self._session.take(self._answers.get_nowait())
-        if fault is not None and self._stream is not None:
+        while self._fault is None and self._session.awaiting and not self._answers.empty():
+            self._fault = self._session.take(self._answers.get_nowait())
+
+    async def _recover(self, fault: SirdarError) -> None:
+        """Prepares for a new stream."""
+        if self._stream is not None:
             self._stream.cancel()
-            self._stream = None
-            await asyncio.sleep(self._session.resume(fault))
+        self._stream = None
+        self._fault = None
+        await asyncio.sleep(self._session.resume(fault))
