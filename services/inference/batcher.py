@@ -68,10 +68,9 @@ class _Class:
     def __init__(self, model: str, priority: Priority) -> None:
         self.queue = LengthQueue()
         self.metrics = ClassMetrics(model, priority.value)
-
-    def report(self) -> None:
-        self.metrics.queued_items.set(self.queue.items)
-        self.metrics.queued_tokens.set(self.queue.tokens)
+        # Asked for when Prometheus scrapes: free for the calls.
+        self.metrics.queued_items.set_function(lambda: self.queue.items)
+        self.metrics.queued_tokens.set_function(lambda: self.queue.tokens)
 
 
 class Batcher:
@@ -176,13 +175,11 @@ class Batcher:
         job = Job(rows, done, deadline, pending=len(items))
         now = time.monotonic()
         this.queue.push([Waiting(item, job, index, now) for index, item in enumerate(items)])
-        this.report()
         self._arrived.set()
         try:
             await done
         except asyncio.CancelledError:
             this.metrics.cancelled.inc(this.queue.drop(job))
-            this.report()
             raise
         return job
 
@@ -210,7 +207,6 @@ class Batcher:
                 this = bulk
                 self._interactive_run = 0
             live = self._live(this, this.queue.seal(self._engine.info.batch_tokens))
-            this.report()
             if live:
                 return this, live
         return interactive, []
@@ -243,7 +239,9 @@ class Batcher:
         started = time.monotonic()
         loop = asyncio.get_running_loop()
         try:
-            rows = await loop.run_in_executor(self._threads, self._run_engine, items, stream)
+            rows, finite = await loop.run_in_executor(
+                self._threads, self._run_engine, items, stream
+            )
         except Exception as error:
             if len(batch) > 1:
                 half = len(batch) // 2
@@ -255,8 +253,7 @@ class Batcher:
             batch[0].fail(Internal(f"the model failed: {error}", reason="MODEL_FAILED"))
             return
         self._count(this, items, time.monotonic() - started)
-        finite = np.asarray(np.isfinite(rows).all(axis=1))
-        for entry, row, good in zip(batch, rows, finite.tolist(), strict=True):
+        for entry, row, good in zip(batch, rows, finite, strict=True):
             if good:
                 entry.answer(row)
             else:
@@ -265,8 +262,13 @@ class Batcher:
                     Internal("the model answered NaN or infinity", reason="MODEL_OUTPUT_NOT_FINITE")
                 )
 
-    def _run_engine(self, items: list[TokenizedItem], stream: int) -> NDArray[np.float32]:
-        return self._engine.run(TokenBatch.pad(items, self._pad_token_id), stream)
+    def _run_engine(
+        self, items: list[TokenizedItem], stream: int
+    ) -> tuple[NDArray[np.float32], list[bool]]:
+        """Rows, and of each whether all of it is finite; in a worker thread."""
+        rows = self._engine.run(TokenBatch.pad(items, self._pad_token_id), stream)
+        finite: list[bool] = np.asarray(np.isfinite(rows).all(axis=1)).tolist()
+        return rows, finite
 
     def _count(self, this: _Class, items: list[TokenizedItem], seconds: float) -> None:
         tokens = sum(item.tokens for item in items)

@@ -1,12 +1,12 @@
 """The embedder over gRPC, with the real small model."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
 import pytest
-from google.protobuf.message import Message
 
 from services.embedder.__main__ import wire
 from services.embedder.settings import EmbedderSettings
@@ -24,9 +24,13 @@ from sirdar.v1 import common_pb2, document_pb2, embedder_pb2
 from sirdar.v1.embedder_pb2_grpc import EmbedderServiceStub
 from tests.small_model import MINILM, minilm, model_cache
 
+if TYPE_CHECKING:  # generated for type checkers only
+    from sirdar.v1.embedder_pb2_grpc import EmbedderServiceAsyncStub
+
 Texts = embedder_pb2.EmbedTextsRequest
 Documents = embedder_pb2.EmbedDocumentsRequest
 Document = document_pb2.Document
+ModelRef = common_pb2.ModelRef
 
 
 def settings(**changes: object) -> EmbedderSettings:
@@ -43,14 +47,19 @@ async def server() -> AsyncIterator[TierServer]:
 
 
 @pytest.fixture
-async def stub(server: TierServer) -> AsyncIterator[EmbedderServiceStub]:
+async def stub(server: TierServer) -> AsyncIterator["EmbedderServiceAsyncStub"]:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        yield EmbedderServiceStub(channel)
+        yield connect(channel)
 
 
-async def error_of(call: object) -> SirdarError:
+def connect(channel: grpc.aio.Channel) -> "EmbedderServiceAsyncStub":
+    stub: EmbedderServiceAsyncStub = EmbedderServiceStub(channel)  # type: ignore[assignment]
+    return stub
+
+
+async def error_of(call: Awaitable[object]) -> SirdarError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call  # type: ignore[misc]
+        await call
     return from_rpc_error(caught.value)
 
 
@@ -61,7 +70,7 @@ def array(vector: common_pb2.Vector) -> np.ndarray:
     return values.astype(np.float32)
 
 
-async def test_texts_that_mean_the_same_are_near(stub: EmbedderServiceStub) -> None:
+async def test_texts_that_mean_the_same_are_near(stub: "EmbedderServiceAsyncStub") -> None:
     texts = ["How do I read a CSV file?", "load comma separated values", "a cat sleeps"]
     answer = await stub.EmbedTexts(Texts(texts=texts))
     question, same, other = (array(item.vector) for item in answer.embeddings)
@@ -73,7 +82,7 @@ async def test_texts_that_mean_the_same_are_near(stub: EmbedderServiceStub) -> N
 
 
 async def test_half_precision_is_the_same_vector_in_half_the_bytes(
-    stub: EmbedderServiceStub,
+    stub: "EmbedderServiceAsyncStub",
 ) -> None:
     full = await stub.EmbedTexts(Texts(texts=["wing"], dtype=common_pb2.DTYPE_FLOAT32))
     half = await stub.EmbedTexts(Texts(texts=["wing"], dtype=common_pb2.DTYPE_FLOAT16))
@@ -84,7 +93,7 @@ async def test_half_precision_is_the_same_vector_in_half_the_bytes(
 
 
 async def test_bad_text_has_its_own_error_and_truncation_is_said(
-    stub: EmbedderServiceStub,
+    stub: "EmbedderServiceAsyncStub",
 ) -> None:
     texts = ["good", "", "with \0 NUL", "x" * 5_001, "long " * 900]
     answer = await stub.EmbedTexts(Texts(texts=texts))
@@ -104,9 +113,9 @@ async def test_bad_text_has_its_own_error_and_truncation_is_said(
         (Texts(), InvalidArgument, "EMPTY"),
         (Texts(texts=["a"] * 51), InvalidArgument, "INVALID_ARGUMENT"),
         (Texts(texts=["a"], dtype=9), InvalidArgument, "INVALID_ARGUMENT"),  # type: ignore[arg-type]
-        (Texts(texts=["a"], model={"name": "other"}), NotFound, "MODEL_NOT_FOUND"),
+        (Texts(texts=["a"], model=ModelRef(name="other")), NotFound, "MODEL_NOT_FOUND"),
         (
-            Texts(texts=["a"], model={"name": MINILM, "revision": "v9"}),
+            Texts(texts=["a"], model=ModelRef(name=MINILM, revision="v9")),
             NotFound,
             "MODEL_NOT_FOUND",
         ),
@@ -114,19 +123,25 @@ async def test_bad_text_has_its_own_error_and_truncation_is_said(
     ],
 )
 async def test_bad_request_is_refused(
-    stub: EmbedderServiceStub, request_: Texts, error: type[SirdarError], reason: str
+    stub: "EmbedderServiceAsyncStub", request_: Texts, error: type[SirdarError], reason: str
 ) -> None:
     caught = await error_of(stub.EmbedTexts(request_))
     assert type(caught) is error
     assert caught.reason == reason
 
 
-async def test_named_model_and_expected_space_are_accepted(stub: EmbedderServiceStub) -> None:
-    request = Texts(texts=["a"], model={"name": MINILM}, expected_fingerprint=minilm().fingerprint)
+async def test_named_model_and_expected_space_are_accepted(
+    stub: "EmbedderServiceAsyncStub",
+) -> None:
+    request = Texts(
+        texts=["a"], model=ModelRef(name=MINILM), expected_fingerprint=minilm().fingerprint
+    )
     assert len((await stub.EmbedTexts(request)).embeddings) == 1
 
 
-async def test_last_sentence_of_a_long_document_is_findable(stub: EmbedderServiceStub) -> None:
+async def test_last_sentence_of_a_long_document_is_findable(
+    stub: "EmbedderServiceAsyncStub",
+) -> None:
     text = "The committee met and discussed the budget at length. " * 300
     text += "The penguin escaped through the cafeteria window."
     answer = await stub.EmbedDocuments(
@@ -141,7 +156,7 @@ async def test_last_sentence_of_a_long_document_is_findable(stub: EmbedderServic
     assert max(passage.tokens for passage in passages) <= 256
 
 
-async def test_each_document_has_its_own_outcome(stub: EmbedderServiceStub) -> None:
+async def test_each_document_has_its_own_outcome(stub: "EmbedderServiceAsyncStub") -> None:
     documents = [
         Document(id="good", text="some text"),
         Document(id="white", text=" \n"),
@@ -164,7 +179,7 @@ async def test_each_document_has_its_own_outcome(stub: EmbedderServiceStub) -> N
     assert len(answer.documents[4].embedded.passages) == 1
 
 
-async def test_document_vector_is_that_of_title_and_text(stub: EmbedderServiceStub) -> None:
+async def test_document_vector_is_that_of_title_and_text(stub: "EmbedderServiceAsyncStub") -> None:
     answer = await stub.EmbedDocuments(
         Documents(documents=[Document(id="d", title="Title", text=" text ")])
     )
@@ -177,12 +192,12 @@ async def test_document_vector_is_that_of_title_and_text(stub: EmbedderServiceSt
     assert cosine == pytest.approx(1, abs=1e-3)
 
 
-async def test_no_documents_is_refused(stub: EmbedderServiceStub) -> None:
+async def test_no_documents_is_refused(stub: "EmbedderServiceAsyncStub") -> None:
     assert isinstance(await error_of(stub.EmbedDocuments(Documents())), InvalidArgument)
 
 
 async def test_stream_answers_in_order_and_survives_a_bad_request(
-    stub: EmbedderServiceStub,
+    stub: "EmbedderServiceAsyncStub",
 ) -> None:
     async def requests() -> AsyncIterator[embedder_pb2.StreamEmbedTextsRequest]:
         for number in range(30):
@@ -196,7 +211,7 @@ async def test_stream_answers_in_order_and_survives_a_bad_request(
     assert sizes == [0 if number == 7 else 1 + number % 3 for number in range(30)]
 
 
-async def test_stream_of_documents(stub: EmbedderServiceStub) -> None:
+async def test_stream_of_documents(stub: "EmbedderServiceAsyncStub") -> None:
     async def requests() -> AsyncIterator[embedder_pb2.StreamEmbedDocumentsRequest]:
         for number in range(9):
             documents = [Document(id=str(number), text=f"text {number}")]
@@ -210,14 +225,14 @@ async def test_stream_of_documents(stub: EmbedderServiceStub) -> None:
 async def test_draining_server_answers_what_it_took_and_says_goodbye() -> None:
     forever = asyncio.Event()
 
-    async def requests() -> AsyncIterator[Message]:
+    async def requests() -> AsyncIterator[embedder_pb2.StreamEmbedTextsRequest]:
         for _ in range(3):
             yield embedder_pb2.StreamEmbedTextsRequest(request=Texts(texts=["text"]))
         await forever.wait()
 
     async with serve("embedder", settings(), wire) as server:
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
-        events = aiter(EmbedderServiceStub(channel).StreamEmbedTexts(requests()))
+        events = aiter(connect(channel).StreamEmbedTexts(requests()))
         kinds = [(await anext(events)).WhichOneof("event") for _ in range(3)]
     kinds += [event.WhichOneof("event") async for event in events]
     assert kinds == ["response"] * 3 + ["shutting_down"]
@@ -229,7 +244,7 @@ async def test_overload_is_refused_with_a_delay() -> None:
         serve("embedder", settings(queue_items=8, threads=1), wire) as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):
-        stub = EmbedderServiceStub(channel)
+        stub = connect(channel)
         request = Texts(texts=["word " * 250] * 8)
         calls = [stub.EmbedTexts(request) for _ in range(30)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
@@ -240,7 +255,7 @@ async def test_overload_is_refused_with_a_delay() -> None:
     assert len(errors) < 30
 
 
-async def test_listed_model_says_what_it_is(stub: EmbedderServiceStub) -> None:
+async def test_listed_model_says_what_it_is(stub: "EmbedderServiceAsyncStub") -> None:
     answer = await stub.ListModels(embedder_pb2.EmbedderServiceListModelsRequest())
     (model,) = answer.models
     assert model.model.name == MINILM

@@ -1,5 +1,6 @@
 """CPU limits are those of the cgroup, not of the host."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,6 @@ def test_version_1_quota(tmp_path: Path) -> None:
 def test_quota_is_rounded_down_to_at_least_one_and_at_most_affinity(
     monkeypatch: pytest.MonkeyPatch, quota: float | None, expected: int
 ) -> None:
-    monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(cpu, "_quota", lambda root, path: quota)
     assert cpu.available_cpus() == expected
