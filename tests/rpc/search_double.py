@@ -205,7 +205,7 @@ def running_double(**settings: Any) -> Iterator[Double]:
         yield
 
     async def main() -> None:
-        double_settings = DoubleSettings(port=0, drain_grace_seconds=0, **settings)
+        double_settings = DoubleSettings(**{"port": 0, "drain_grace_seconds": 0, **settings})
         async with serve("double", double_settings, wire) as server:
             double.address = f"127.0.0.1:{server.port}"
             ready.set()

@@ -3,11 +3,13 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from services.stack.ports import free_ports
 from sirdar.client import (
     AsyncClient,
     Client,
@@ -263,6 +265,26 @@ def test_a_conditional_write_is_repeated_after_a_goodbye(double: Double, index: 
     assert [outcome.ok for outcome in outcomes] == [True, True, False]
     assert outcomes[2].error is not None
     assert outcomes[2].error.reason == "VERSION_MISMATCH"
+
+
+def test_a_conditional_write_waits_for_a_server_that_is_not_there_yet() -> None:
+    """Nothing was sent while nobody listened: its outcome is known."""
+    document = ConditionalDocument(Document(id="d", text="text"), if_version=0)
+    port = free_ports(1)[0]
+    late = ExitStack()
+
+    def listen() -> None:
+        late.enter_context(running_double(port=port)).collections["docs"] = (
+            collection_pb2.Collection(name="docs")
+        )
+
+    timer = threading.Timer(0.8, listen)
+    timer.start()
+    with Client(f"127.0.0.1:{port}") as client:
+        outcomes = list(client.index("docs", [document]))
+    timer.join()
+    late.close()
+    assert [outcome.ok for outcome in outcomes] == [True]
 
 
 def test_a_document_larger_than_a_message_is_refused_alone(double: Double) -> None:

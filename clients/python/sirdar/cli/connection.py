@@ -41,9 +41,10 @@ class Connection:
 
     def explain(self, error: "SirdarError") -> str:
         """The error as one sentence with the fix."""
+        from sirdar.client.channel import never_sent
         from sirdar.errors import DeadlineExceeded, Unavailable
 
-        if isinstance(error, Unavailable) and "failed to connect" in error.message.lower():
+        if never_sent(error):
             return (
                 f"no Sirdar answers at {self.address}: start one with `sirdar up`, "
                 "or name another with --address"

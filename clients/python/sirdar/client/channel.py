@@ -1,12 +1,13 @@
 """The channel to a gateway, sync or asyncio."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
-from sirdar.errors import InvalidArgument
+from sirdar.errors import InvalidArgument, SirdarError, Unavailable
 
 MAX_MESSAGE_BYTES = 32 * 2**20
 """The default of the servers, too."""
@@ -44,6 +45,15 @@ _SERVICE_CONFIG = {
     # A server in trouble is not buried under retries: below half of the tokens there are none.
     "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.2},
 }
+
+
+# What gRPC says, by version, of a call for which it had no connection.
+_NO_CONNECTION = re.compile("failed to connect|connections to all backends failing", re.IGNORECASE)
+
+
+def never_sent(error: SirdarError) -> bool:
+    """Whether the call surely did not reach a server, because nobody listened."""
+    return isinstance(error, Unavailable) and bool(_NO_CONNECTION.search(error.message))
 
 
 @dataclass(frozen=True, slots=True)

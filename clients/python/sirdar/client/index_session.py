@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sirdar.client import decode, encode
+from sirdar.client.channel import never_sent
 from sirdar.client.documents import ConditionalDocument, Document, IndexOutcome
 from sirdar.errors import (
     Cancelled,
@@ -176,11 +177,12 @@ class IndexSession:
             self._broken_at = now
         if not _passes(fault) or now - self._broken_at > self._patience_seconds:
             raise fault
-        for entry in self._sent:
-            # A server that says goodbye has not written what it did not answer;
-            # of a broken connection nobody knows.
-            if entry.conditional and fault.reason != "SHUTTING_DOWN":
-                entry.outcome = _unknown(entry, fault)
+        # A server that says goodbye has not written what it did not answer; of a
+        # connection that broke nobody knows.
+        if fault.reason != "SHUTTING_DOWN" and not never_sent(fault):
+            for entry in self._sent:
+                if entry.conditional:
+                    entry.outcome = _unknown(entry, fault)
         self._unsent = deque(entry for entry in self._entries if entry.outcome is None)
         self._sent.clear()
         self._answered = 0
