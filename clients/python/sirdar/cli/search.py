@@ -73,6 +73,7 @@ def _show(results: "SearchResults") -> None:
 def results_table(results: "SearchResults", *, wide: bool) -> "Table":
     """Rank, score, document and snippet; in a narrow table the last two share a column."""
     from rich import box
+    from rich.console import Group
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, expand=wide)
@@ -84,7 +85,7 @@ def results_table(results: "SearchResults", *, wide: bool) -> "Table":
     for rank, result in enumerate(results, 1):
         cells = (str(rank), f"{result.score:.3f}")
         name, snippet = _name(result), _snippet(result, _SNIPPET_CHARACTERS[wide])
-        table.add_row(*cells, *([name, snippet] if wide else [_stacked(name, snippet)]))
+        table.add_row(*cells, *([name, snippet] if wide else [Group(name, snippet)]))
         if rank < len(results):
             table.add_row()
     return table
@@ -107,12 +108,6 @@ def _snippet(result: "SearchResult", characters: int) -> "RenderableType":
     if len(snippet) > characters:
         snippet = snippet[:characters].rsplit(" ", 1)[0] + " …"
     return Text(snippet)
-
-
-def _stacked(*parts: "RenderableType") -> "RenderableType":
-    from rich.console import Group
-
-    return Group(*parts)
 
 
 def footer(results: "SearchResults") -> str:

@@ -8,7 +8,7 @@ to give up.
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sirdar.client import decode, encode
@@ -65,13 +65,11 @@ class IndexSession:
         *,
         patience_seconds: float,
         max_message_bytes: int,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._target = target
         self._target_sent = False
         self._patience_seconds = patience_seconds
         self._max_message_bytes = max_message_bytes
-        self._clock = clock
         self._count = 0
         self._bytes = 0
         self._entries: deque[_Entry] = deque()  # without those handed out, in order
@@ -172,7 +170,7 @@ class IndexSession:
 
         Raises the fault if a new stream would not help or did not for too long.
         """
-        now = self._clock()
+        now = time.monotonic()
         if self._broken_at is None:
             self._broken_at = now
         if not _passes(fault) or now - self._broken_at > self._patience_seconds:
