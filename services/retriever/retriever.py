@@ -27,6 +27,7 @@ from services.retriever.store.records import (
     CollectionDefinition,
     CollectionUpdate,
     Deletion,
+    DocumentPage,
     DocumentState,
     DocumentWrite,
     Generation,
@@ -148,7 +149,7 @@ class Retriever:
 
     async def documents(
         self, generation: Generation, after: str, limit: int, max_bytes: int
-    ) -> list[StoredDocument]:
+    ) -> DocumentPage:
         return await self.in_thread(
             lambda: self._store.documents(generation, after, limit, max_bytes)
         )

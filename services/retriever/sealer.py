@@ -83,10 +83,18 @@ class Sealer:
                     with SEAL_SECONDS.time():
                         self._seal(shard, build)
                 retry_seconds = _FIRST_RETRY_SECONDS
-            except (OSError, BuildFailed) as error:
+            except Exception as error:
+                # Whatever it was (a full disk, a killed child, no memory), what is not sealed
+                # is still served: it is tried again for as long as it takes.
                 if not self._closing and not shard.dropped:
                     SEAL_FAILURES.inc()
-                    log.error("sealing failed", error=str(error), retry_seconds=retry_seconds)
+                    known = isinstance(error, (OSError, BuildFailed))
+                    log.error(
+                        "sealing failed",
+                        error=repr(error),
+                        retry_seconds=retry_seconds,
+                        exc_info=not known,
+                    )
                     self._again(shard, retry_seconds)
                     retry_seconds = min(2 * retry_seconds, _LAST_RETRY_SECONDS)
             finally:

@@ -176,7 +176,8 @@ class Searcher:
         self._waiting = left
         if left:
             self._changed.notify()
-        BATCH_QUERIES.observe(queries)
+        if batch:
+            BATCH_QUERIES.observe(queries)
         return batch
 
     def _search(self, requests: Sequence[SearchRequest]) -> list[SearchAnswer]:

@@ -144,6 +144,8 @@ class GrowingSegment:
         return Rows(self._ids[rows], self._documents[rows], self._vectors[rows].astype(np.float16))
 
     def _live(self) -> NDArray[np.int64]:
+        """Called beside the writing thread: copying a set of ints is one step of the
+        interpreter."""
         live = np.ones(self.rows, bool)
         live[list(self._dead_rows)] = False
         return np.flatnonzero(live)

@@ -25,6 +25,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self._retriever = retriever
         self._default_shards = settings.default_shards
         self._max_document_bytes = settings.max_document_bytes
+        self._max_message_bytes = settings.max_message_bytes
         # A page is one message, with room for what is around the texts.
         self._max_page_bytes = settings.max_message_bytes // 2
 
@@ -127,11 +128,9 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         this_list = f"documents of {generation.key}"
         after = read_page_token(request.page_token, this_list)
         page = await self._retriever.documents(generation, after, size, self._max_page_bytes)
-        # Pages may be short where documents are long: only an empty one is surely the last.
-        more = page and await self._retriever.documents(generation, page[-1].id, 1, 1)
         return pb.RetrieverServiceListDocumentsResponse(
-            documents=[answers.stored_document(item) for item in page],
-            next_page_token=page_token(this_list, page[-1].id) if more else "",
+            documents=[answers.stored_document(item) for item in page.documents],
+            next_page_token=page_token(this_list, page.documents[-1].id) if page.more else "",
         )
 
     async def DeleteDocuments(
@@ -160,7 +159,15 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         collection = self._collection(request)
         search = document_requests.passage_search(request, collection.generation)
         covered = await self._retriever.search(collection, search)
-        return answers.search_response(covered, collection.generation)
+        response = answers.search_response(covered, collection.generation)
+        if response.ByteSize() > self._max_message_bytes:
+            raise InvalidArgument.field(
+                "candidates",
+                f"and queries make an answer of {response.ByteSize()} bytes, more than the "
+                f"{self._max_message_bytes} of a message; ask for fewer, or set "
+                "documents_with_text",
+            )
+        return response
 
     async def ListShards(
         self, request: pb.ListShardsRequest, context: Any

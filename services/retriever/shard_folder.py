@@ -172,7 +172,7 @@ class ShardFolder:
                 self.path / entry.index.name, self.path / entry.rows.name, self._index_kind
             )
             return SealedView(segment, _unpack(entry.live))
-        except (OSError, DataLoss) as error:
+        except (OSError, ValueError, RuntimeError, DataLoss) as error:
             log.warning("a segment is built again", folder=str(self.path), error=str(error))
             return None
 

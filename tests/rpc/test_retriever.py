@@ -327,6 +327,20 @@ async def test_shards_say_how_far_they_are(stub: Stub) -> None:
     assert [(shard.growing_segments, shard.sealed_segments) for shard in shards] == [(1, 0)] * 2
 
 
+async def test_an_answer_that_no_message_holds_is_refused(tmp_path: Path) -> None:
+    async with retriever(tmp_path, max_message_bytes=2**17) as stub:
+        await create(stub)
+        text = "x" * 60_000
+        for at in range(3):
+            await write(stub, document_write(f"d{at}", text, spans=((0, len(text)),)))
+        request = search_request(vector(1), candidates=3)
+        error = await refusal(stub.SearchPassages(request))
+        assert isinstance(error, InvalidArgument)
+        assert field_of(error) == "candidates"
+        request.documents_with_text = 1
+        assert len((await stub.SearchPassages(request)).results[0].passages) == 3
+
+
 async def test_a_restart_serves_the_same_answers(tmp_path: Path) -> None:
     request = search_request(*(vector(f"d{at}/one two/0") for at in range(10)))
     async with retriever(tmp_path, seal_vectors=16) as first:

@@ -68,7 +68,7 @@ def request_for(tmp_path: Path) -> Callable[..., SearchRequest]:
 
     def make(passage: int, candidates: int = 1, deadline: float | None = None) -> SearchRequest:
         query = 100 * rows[passage : passage + 1].astype(np.float32)
-        return SearchRequest((shard,), query, candidates, True, True, deadline)
+        return SearchRequest((shard,), query, candidates, True, None, deadline)
 
     return make
 

@@ -193,15 +193,19 @@ def test_documents_are_listed_in_the_order_of_their_ids_bytes(
     ids.remove("a b")
     ordered = sorted(ids, key=str.encode)
     listed: list[str] = []
-    while page := store.documents(collection.generation, listed[-1] if listed else "", 2, 2**20):
-        listed.extend(item.id for item in page)
+    more = True
+    while more:
+        page = store.documents(collection.generation, listed[-1] if listed else "", 2, 2**20)
+        listed.extend(item.id for item in page.documents)
+        more = page.more
     assert listed == ordered
 
 
 def test_a_page_of_long_documents_is_short(store: Store, collection: Collection) -> None:
     write(store, collection, *(document(f"d{at}", "x" * 10_000) for at in range(5)))
-    assert len(store.documents(collection.generation, "", 5, max_bytes=100_000)) == 2
-    assert len(store.documents(collection.generation, "", 5, max_bytes=1)) == 1
+    for max_bytes, count in ((100_000, 2), (1, 1), (2**20, 5)):
+        page = store.documents(collection.generation, "", 5, max_bytes)
+        assert (len(page.documents), page.more) == (count, count < 5)
 
 
 def test_the_log_replays_what_is_live(store: Store, collection: Collection) -> None:

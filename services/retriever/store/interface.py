@@ -10,6 +10,7 @@ from services.retriever.store.records import (
     CollectionDefinition,
     CollectionUpdate,
     Deletion,
+    DocumentPage,
     DocumentState,
     DocumentWrite,
     Generation,
@@ -76,7 +77,7 @@ class Store(Protocol):
 
     def documents(
         self, generation: Generation, after: str, limit: int, max_bytes: int
-    ) -> list[StoredDocument]:
+    ) -> DocumentPage:
         """Documents with ids beyond `after`, in the order of the ids' bytes.
 
         Ends early, after at least one, where their texts pass `max_bytes`.

@@ -138,6 +138,14 @@ class StoredDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentPage:
+    """`more`: there are documents beyond the last one."""
+
+    documents: tuple[StoredDocument, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentState:
     id: str
     version: int

@@ -10,6 +10,7 @@ import numpy as np
 
 from services.retriever.store.records import (
     Change,
+    DocumentPage,
     DocumentState,
     Generation,
     Passage,
@@ -48,9 +49,9 @@ def document(
 
 def documents(
     connection: sqlite3.Connection, generation: Generation, after: str, limit: int, max_bytes: int
-) -> list[StoredDocument]:
+) -> DocumentPage:
     rows = connection.execute(
-        f"{_DOCUMENT} AND id > ? ORDER BY id LIMIT ?", (generation.key, after, limit)
+        f"{_DOCUMENT} AND id > ? ORDER BY id LIMIT ?", (generation.key, after, limit + 1)
     )
     page: list[StoredDocument] = []
     size = 0
@@ -58,10 +59,10 @@ def documents(
         stored = _stored(generation, row)
         # UTF-8 takes up to four bytes a code point.
         size += 4 * (len(stored.text) + len(stored.title)) + len(stored.metadata) + 1024
-        if page and size > max_bytes:
-            break
+        if len(page) == limit or (page and size > max_bytes):
+            return DocumentPage(tuple(page), more=True)
         page.append(stored)
-    return page
+    return DocumentPage(tuple(page), more=False)
 
 
 def states(

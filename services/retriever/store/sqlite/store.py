@@ -16,6 +16,7 @@ from services.retriever.store.records import (
     CollectionDefinition,
     CollectionUpdate,
     Deletion,
+    DocumentPage,
     DocumentState,
     DocumentWrite,
     Generation,
@@ -110,7 +111,7 @@ class SqliteStore:
 
     def documents(
         self, generation: Generation, after: str, limit: int, max_bytes: int
-    ) -> list[StoredDocument]:
+    ) -> DocumentPage:
         with self._reading() as connection:
             return reads.documents(connection, generation, after, limit, max_bytes)
 
