@@ -27,7 +27,7 @@ class GatewaySettings(ServerSettings):
     """PEM private key of that certificate."""
     max_query_characters: int = Field(default=8192, ge=1)
     """The longest query."""
-    max_document_bytes: int = Field(default=4 * 2**20, ge=1024)
+    max_document_bytes: int = Field(default=2 * 2**20, ge=1024)
     """The longest document text, in bytes of UTF-8."""
     embed_timeout_seconds: float = Field(default=10.0, gt=0)
     """The longest that a query may take to be embedded."""

@@ -1,6 +1,7 @@
 """A batch of documents through embedder and retriever."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -12,6 +13,7 @@ from gateway.catalog import CollectionEntry
 from gateway.settings import GatewaySettings
 from sirdar.errors import (
     DeadlineExceeded,
+    FieldViolation,
     ResourceExhausted,
     SirdarError,
     Unavailable,
@@ -23,6 +25,8 @@ T = TypeVar("T")
 
 # The retriever's word for: the stored text is not the one whose passages were to be kept.
 CONTENT_CHANGED = "CONTENT_CHANGED"
+# How the tiers name a document of a batch.
+_PLACE = re.compile(r"documents\[\d+\]|writes\[\d+\]\.document")
 
 
 class BatchWriter:
@@ -112,7 +116,7 @@ class BatchWriter:
         )
         for item, embedding in zip(items, embeddings, strict=True):
             if embedding.HasField("error"):
-                item.error = from_status(embedding.error)
+                item.error = _for_caller(from_status(embedding.error))
             else:
                 item.passages = embedding.embedded
 
@@ -122,7 +126,7 @@ class BatchWriter:
             [item for item in items if item.open], response.outcomes, strict=True
         ):
             if outcome.HasField("error"):
-                item.error = from_status(outcome.error)
+                item.error = _for_caller(from_status(outcome.error))
             else:
                 item.receipt = outcome.receipt
 
@@ -168,6 +172,16 @@ class BatchWriter:
                     raise
             await asyncio.sleep(pause.total_seconds())
             delay = min(2 * delay, timedelta(seconds=1))
+
+
+def _for_caller(error: SirdarError) -> SirdarError:
+    """The error of one document of a batch, in the words of the caller's one document."""
+    error.message = _PLACE.sub("document", error.message)
+    error.fields = tuple(
+        FieldViolation(_PLACE.sub("document", field.field), field.description)
+        for field in error.fields
+    )
+    return error
 
 
 def _document_write(item: PendingItem) -> retriever_pb2.DocumentWrite:

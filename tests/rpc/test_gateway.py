@@ -158,6 +158,24 @@ async def test_errors_of_one_document_stay_with_it() -> None:
         ]
 
 
+async def test_errors_speak_of_the_callers_document_not_of_its_place_in_a_batch() -> None:
+    async with running() as gateway:
+        gateway.embedder.refused_ids["b"] = InvalidArgument.field("documents[1].text", "is odd")
+        gateway.retriever.outcome_of["c"] = [
+            InvalidArgument.field("writes[0].document.metadata", "has too many keys")
+        ]
+        outcomes = await gateway.index(note("a"), note("b"), note("c"))
+        errors = [outcome.error for outcome in outcomes[1:]]
+        assert [error and error.message for error in errors] == [
+            "document.text is odd",
+            "document.metadata has too many keys",
+        ]
+        assert [error and error.fields[0].field for error in errors] == [
+            "document.text",
+            "document.metadata",
+        ]
+
+
 async def test_a_tier_that_stays_away_ends_the_stream_with_its_name() -> None:
     async with running(index_patience_seconds=0.2) as gateway:
         gateway.retriever.write_failures = [Unavailable("gone")] * 1_000
