@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from services.embedder.splitter import Passage, PassageSplitter
 from services.inference.batch import TokenizedItem
 from services.inference.batcher import Batcher, Priority
+from services.inference.cpu import available_cpus
 from services.inference.loading import LoadedModel
 from sirdar.errors import FailedPrecondition, InvalidArgument, NotFound, SirdarError
 
@@ -80,7 +81,7 @@ class Embedder:
             InputType.QUERY: description.query_prompt,
             InputType.DOCUMENT: description.document_prompt,
         }
-        self._splitting = ThreadPoolExecutor(1, thread_name_prefix="splitter")
+        self._splitting = ThreadPoolExecutor(available_cpus(), thread_name_prefix="splitter")
 
     def check_model(self, name: str, revision: str, expected_fingerprint: str) -> None:
         """Raises NotFound for a model that is not served here, FailedPrecondition for a space."""

@@ -26,6 +26,8 @@ _INPUT_TYPES = {
     embedder_pb2.INPUT_TYPE_QUERY: InputType.QUERY,
     embedder_pb2.INPUT_TYPE_DOCUMENT: InputType.DOCUMENT,
 }
+# A call with more texts than this does not go in front of others' queries.
+_INTERACTIVE_TEXTS = 64
 # Another replica, or this one restarted, is there about then.
 _RETRY_DELAY = timedelta(milliseconds=200)
 
@@ -52,7 +54,8 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
     async def EmbedTexts(
         self, request: embedder_pb2.EmbedTextsRequest, context: Context
     ) -> embedder_pb2.EmbedTextsResponse:
-        return await self._texts(request, Priority.INTERACTIVE)
+        few = len(request.texts) <= _INTERACTIVE_TEXTS
+        return await self._texts(request, Priority.INTERACTIVE if few else Priority.BULK)
 
     async def StreamEmbedTexts(
         self, request_iterator: Any, context: Context

@@ -23,8 +23,8 @@ async def answer_in_order(
     async def read() -> None:
         try:
             async for request in requests:
-                answers.put_nowait(asyncio.ensure_future(answer(request)))
                 await slots.acquire()
+                answers.put_nowait(asyncio.ensure_future(answer(request)))
         finally:
             answers.put_nowait(None)
 

@@ -9,14 +9,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.inference.description import ModelDescription
 from sirdar.errors import FailedPrecondition
 
 if TYPE_CHECKING:
     from services.inference.pipeline import Pipeline
 
 MODEL_FILE = "model.xml"
-WEIGHTS_FILE = "model.bin"
 TOKENIZER_FILE = "tokenizer.json"
 DESCRIPTION_FILE = "description.json"
 # Part of every cache key: raise it when what `convert` writes changes.
@@ -39,10 +37,10 @@ def convert_in_child(folder: Path, target: Path) -> None:
         return
     last_lines = (child.stdout.strip() or child.stderr.strip()).splitlines()
     why = last_lines[-1] if last_lines else f"the converter ended with {child.returncode}"
-    raise _not_loadable(folder, why)
+    raise not_loadable(folder, why)
 
 
-def convert(folder: Path, target: Path) -> ModelDescription:
+def convert(folder: Path, target: Path) -> None:
     """Writes graph, tokenizer and description of the model in `folder` to `target`."""
     from services.inference.pipeline import load_pipeline  # noqa: PLC0415 - imports torch
 
@@ -50,7 +48,6 @@ def convert(folder: Path, target: Path) -> ModelDescription:
     _write_graph(pipeline, target / MODEL_FILE)
     (target / TOKENIZER_FILE).write_text(pipeline.tokenizer_json, encoding="utf-8")
     (target / DESCRIPTION_FILE).write_text(pipeline.description.to_json(), encoding="utf-8")
-    return pipeline.description
 
 
 def _write_graph(pipeline: "Pipeline", file: Path) -> None:
@@ -68,9 +65,11 @@ def _write_graph(pipeline: "Pipeline", file: Path) -> None:
     openvino.save_model(graph, file, compress_to_fp16=False)
 
 
-def _not_loadable(folder: Path, why: str) -> FailedPrecondition:
+def not_loadable(folder: Path, why: str) -> FailedPrecondition:
+    """The error for a model that is damaged or not supported; on one line, whatever `why` says."""
+    line = " ".join(why.split())[:500]
     return FailedPrecondition(
-        f"the model in {folder} cannot be loaded: {why}; fetch or save it again, or use another",
+        f"the model in {folder} cannot be loaded: {line}; fetch or save it again, or use another",
         reason="MODEL_NOT_LOADABLE",
     )
 
@@ -81,7 +80,7 @@ def main() -> None:
     try:
         convert(folder, target)
     except Exception as error:  # noqa: BLE001 - whatever torch or transformers say goes to the parent
-        print(" ".join(f"{type(error).__name__}: {error}".split())[:500])
+        print(" ".join(f"{type(error).__name__}: {error}".split()))
         sys.exit(1)
 
 

@@ -8,8 +8,16 @@ from pathlib import Path
 from services.inference.description import ModelDescription
 from sirdar.errors import FailedPrecondition
 
-# Names and versions of tools that say nothing about the vectors.
-_NOISE = {"_name_or_path", "name_or_path", "__version__", "transformers_version", "_commit_hash"}
+# Places of files and versions of tools, which say nothing about the vectors.
+_NOISE = {
+    "__version__",
+    "_commit_hash",
+    "_name_or_path",
+    "name_or_path",
+    "special_tokens_map_file",
+    "tokenizer_file",
+    "transformers_version",
+}
 _CONFIGS = (
     "modules.json",
     "config.json",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import structlog
 
+from services.inference.conversion import not_loadable
 from services.inference.description import ModelDescription
 from services.inference.engine import Engine, EngineName, Precision
 from services.inference.fingerprint import content_digest, space_fingerprint
@@ -12,7 +13,6 @@ from services.inference.model_cache import converted_model
 from services.inference.openvino_engine import OpenVinoEngine
 from services.inference.source import ModelSource, model_folder
 from services.inference.tokenizer import TextTokenizer
-from sirdar.errors import FailedPrecondition
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -97,11 +97,7 @@ def _load_torch(
         pipeline = load_pipeline(folder)
     except Exception as error:
         # transformers, safetensors and torch each have their own errors for a damaged model.
-        raise FailedPrecondition(
-            f"the model in {folder} cannot be loaded: {error}; fetch or save it again, "
-            "or use another",
-            reason="MODEL_NOT_LOADABLE",
-        ) from error
+        raise not_loadable(folder, f"{type(error).__name__}: {error}") from error
     engine = TorchEngine(pipeline, options.precision)
     return pipeline.description, pipeline.tokenizer_json, engine
 

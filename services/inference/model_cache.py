@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 # Written last; names every file of the entry with its SHA-256.
 _MANIFEST = "manifest.json"
+_ABANDONED_SECONDS = 3600.0
 # Another version of one of these may convert to another graph.
 _CONVERTERS = ("openvino", "sentence-transformers", "tokenizers", "torch", "transformers")
 
@@ -53,6 +55,7 @@ def converted_model(cache_folder: Path, model_folder: Path, digest: str) -> Conv
     log.info("converting the model; later starts find it in the cache", cache=str(entry))
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(entry.parent)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=entry.parent) as work:
             built = Path(work) / "entry"
             built.mkdir()
@@ -119,6 +122,14 @@ def _publish(built: Path, entry: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             entry.rename(torn / "entry")
         shutil.rmtree(torn, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what processes that were killed while they converted left behind."""
+    for leftover in (*folder.glob(".new-*"), *folder.glob(".torn-*")):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _checksum(file: Path) -> str:

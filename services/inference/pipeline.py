@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Normalize, Pooling, Transformer
 
@@ -49,6 +50,8 @@ def load_pipeline(folder: Path) -> Pipeline:
     Raises ValueError or TypeError for a model with parts that are not supported, and
     whatever sentence-transformers raises for one that is damaged.
     """
+    # Progress bars are for people who wait at a terminal.
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = SentenceTransformer(
         str(folder), device="cpu", local_files_only=True, trust_remote_code=False
     ).eval()

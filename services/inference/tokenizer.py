@@ -14,6 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from tokenizers import Tokenizer
 
 from services.inference.batch import TokenizedItem
+from services.inference.cpu import available_cpus
 
 # A short query takes 11 us to tokenize, a trip to another thread and back about 60.
 _INLINE_CHARACTERS = 512
@@ -31,15 +32,13 @@ class TextTokenizer:
 
     def __init__(self, tokenizer_json: str, max_tokens: int) -> None:
         """`tokenizer_json` is the content of a tokenizer.json file."""
-        self.json = tokenizer_json
-        self.max_tokens = max_tokens
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         self._whole = Tokenizer.from_str(tokenizer_json)
         self._whole.no_padding()
         self._whole.no_truncation()
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenizer")
+        self._threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="tokenizer")
 
     @property
     def special_tokens(self) -> int:

@@ -1,6 +1,8 @@
 """The embedder over gRPC, with the real small model."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING
 
@@ -253,6 +255,17 @@ async def test_overload_is_refused_with_a_delay() -> None:
     assert all(isinstance(error, ResourceExhausted) for error in errors)
     assert all(error.retry_after for error in errors)
     assert len(errors) < 30
+
+
+def test_model_that_cannot_be_loaded_ends_the_process_with_one_line() -> None:
+    command = [sys.executable, "-m", "services.embedder", "--model", "path:/no/such/model"]
+    ports = ["--port", "0", "--metrics-port", "0"]
+    child = subprocess.run(
+        [*command, *ports], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert child.returncode == 1
+    (line,) = child.stderr.strip().splitlines()
+    assert "there is no folder /no/such/model" in line
 
 
 async def test_listed_model_says_what_it_is(stub: "EmbedderServiceAsyncStub") -> None:
