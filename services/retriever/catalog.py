@@ -1,6 +1,6 @@
 """The collections that this retriever serves, opened: their generations and shards."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +10,7 @@ import structlog
 from prometheus_client import Gauge
 
 from services.retriever.sealer import Sealer
+from services.retriever.segment import SegmentView
 from services.retriever.shard import Shard, ShardState
 from services.retriever.shard_folder import ShardFolder
 from services.retriever.store.interface import Store
@@ -35,15 +36,26 @@ class OpenCollection:
     generation: Generation
     shards: tuple[Shard, ...]
 
-    def observe(self) -> None:
-        """Sets the gauges of the collection."""
-        segments = [part for shard in self.shards for part in shard.view.segments]
-        dead = sum(part.dead for part in segments)
-        VECTORS.labels(self.namespace, self.name).set(sum(part.rows for part in segments) - dead)
-        TOMBSTONES.labels(self.namespace, self.name).set(dead)
-        sealed = sum(shard.sealed_segments for shard in self.shards)
-        SEGMENTS.labels(self.namespace, self.name, "sealed").set(sealed)
-        SEGMENTS.labels(self.namespace, self.name, "growing").set(len(segments) - sealed)
+    def vectors(self) -> int:
+        return sum(part.rows - part.dead for part in self._segments())
+
+    def tombstones(self) -> int:
+        return sum(part.dead for part in self._segments())
+
+    def publish(self) -> None:
+        """Lets the gauges of the collection be read from it when they are scraped."""
+        labels = (self.namespace, self.name)
+        VECTORS.labels(*labels).set_function(self.vectors)
+        TOMBSTONES.labels(*labels).set_function(self.tombstones)
+        SEGMENTS.labels(*labels, "sealed").set_function(
+            lambda: sum(shard.sealed_segments for shard in self.shards)
+        )
+        SEGMENTS.labels(*labels, "growing").set_function(
+            lambda: sum(shard.growing_segments for shard in self.shards)
+        )
+
+    def _segments(self) -> Iterator[SegmentView]:
+        return (part for shard in self.shards for part in shard.view.segments)
 
 
 class Catalog:
@@ -88,12 +100,12 @@ class Catalog:
         self._by_generation[generation.key] = opened
         committed = store.committed_seqs(generation)
         for shard in shards:
-            state = shard.folder.open()
+            state = shard.folder.open(committed[shard.number])
             shard.restore(state)
             _replay(shard, store, state.covered_seq)
             shard.ready(committed[shard.number])
         self._by_name[collection.namespace, collection.name] = opened
-        opened.observe()
+        opened.publish()
 
     def remove(self, namespace: str, name: str) -> None:
         """Forgets a collection and removes its segment files."""
@@ -146,7 +158,6 @@ def _apply(collection: OpenCollection, shard: Shard, changes: list[Change]) -> N
             collection=collection.name,
             shard=shard.number,
         )
-    collection.observe()
 
 
 def _replay(shard: Shard, store: Store, after_seq: int) -> None:

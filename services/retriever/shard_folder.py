@@ -71,13 +71,18 @@ class ShardFolder:
         self._index_kind = index_kind
         self._files: dict[str, _File] = {}
 
-    def open(self) -> SealedState:
+    def open(self, committed_seq: int) -> SealedState:
         """Maps the segments that are whole, removes every other file.
 
         When one is not whole the log is replayed from its start, which puts
         what is missing into the growing segment and leaves the rest alone.
+        Segments that are ahead of the store's `committed_seq` are of another
+        past than the store, which was restored from a backup, and are removed.
         """
         manifest = self._read_manifest()
+        if manifest is not None and manifest.covered_seq > committed_seq:
+            log.warning("segments are ahead of the store", folder=str(self.path))
+            manifest = None
         views: list[SealedView] = []
         whole = True
         for segment in manifest.segments if manifest else ():

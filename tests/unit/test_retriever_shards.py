@@ -252,6 +252,20 @@ def test_damaged_segment_files_are_built_again(tmp_path: Path, damage: str) -> N
             assert all(shard.sealed_segments for shard in it.books.shards)
 
 
+def test_segments_ahead_of_a_restored_store_are_not_served(tmp_path: Path) -> None:
+    ids = [f"d{at}" for at in range(900)]
+    with opened(tmp_path) as it:
+        live = by_document(ids[:300], it.index(ids[:300], seed=17))
+    backup = (tmp_path / "store.sqlite3").read_bytes()
+    with opened(tmp_path) as it:
+        it.index(ids[300:], seed=18)
+        it.delete(ids[:10])
+        it.seal()
+    (tmp_path / "store.sqlite3").write_bytes(backup)
+    with opened(tmp_path) as it:
+        assert it.search(queries(8), 30, exact=True) == oracle(live, queries(8), 30)
+
+
 def test_replaying_the_log_again_changes_nothing(tmp_path: Path) -> None:
     ids = [f"d{at}" for at in range(400)]
     with opened(tmp_path) as it:
