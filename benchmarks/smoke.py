@@ -109,7 +109,9 @@ async def search_all(search: Search, queries: Sequence[str]) -> tuple[float, lis
 async def embed_texts(address: str, texts: Sequence[str]) -> float:
     """Texts a second of the embedder over gRPC, 32 a message, 16 messages in flight."""
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = embedder_pb2_grpc.EmbedderServiceStub(channel)
+        stub: embedder_pb2_grpc.EmbedderServiceAsyncStub = (
+            embedder_pb2_grpc.EmbedderServiceStub(channel)  # type: ignore[assignment]
+        )
         batches = [
             embedder_pb2.EmbedTextsRequest(texts=texts[start : start + TEXTS_A_MESSAGE])
             for start in range(0, len(texts), TEXTS_A_MESSAGE)

@@ -110,7 +110,7 @@ async def test_a_terminated_gateway_hands_its_index_stream_over(stack: Stack) ->
     answered: list[str] = []
     async with AsyncClient(stack.address) as client:
         await client.create_collection("notes")
-        restart: asyncio.Task[None] | None = None
+        restart: asyncio.Task[float] | None = None
         async for outcome in client.index("notes", documents):
             assert outcome.ok, outcome.error
             answered.append(outcome.document_id)
