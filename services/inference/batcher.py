@@ -62,8 +62,8 @@ class BatchedRows:
     """Why an item has no row, by its index."""
 
 
-class _Class:
-    """The queue and the counts of one priority."""
+class _Lane:
+    """The queue of one priority, and its metrics."""
 
     def __init__(self, model: str, priority: Priority) -> None:
         self.queue = LengthQueue()
@@ -87,7 +87,7 @@ class Batcher:
         self._pad_token_id = pad_token_id
         self._dimensions = dimensions
         self._limits = limits
-        self._classes = {priority: _Class(model, priority) for priority in Priority}
+        self._lanes = {priority: _Lane(model, priority) for priority in Priority}
         self._arrived = asyncio.Event()
         self._interactive_run = 0
         # Moving average over batches, of one stream.
@@ -147,18 +147,18 @@ class Batcher:
             yield start, len(items)
 
     def _admit(self, items: Sequence[TokenizedItem], priority: Priority) -> None:
-        this = self._classes[priority]
+        lane = self._lanes[priority]
         tokens = sum(item.tokens for item in items)
         if (
-            this.queue.items + len(items) <= self._limits.items
-            and this.queue.tokens + tokens <= self._limits.tokens
-        ) or this.queue.items == 0:
+            lane.queue.items + len(items) <= self._limits.items
+            and lane.queue.tokens + tokens <= self._limits.tokens
+        ) or lane.queue.items == 0:
             return
-        this.metrics.shed.inc(len(items))
+        lane.metrics.shed.inc(len(items))
         speed = self._tokens_per_second * self._engine.info.streams
-        seconds = this.queue.tokens / speed if speed else 1.0
+        seconds = lane.queue.tokens / speed if speed else 1.0
         raise ResourceExhausted(
-            f"{this.queue.items} items ({this.queue.tokens} tokens) wait for the model already; "
+            f"{lane.queue.items} items ({lane.queue.tokens} tokens) wait for the model already; "
             "retry later, send less at once, or add replicas",
             retry_after=timedelta(seconds=min(30.0, max(0.05, seconds))),
         )
@@ -170,58 +170,58 @@ class Batcher:
         priority: Priority,
         deadline: float | None,
     ) -> Job:
-        this = self._classes[priority]
+        lane = self._lanes[priority]
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         job = Job(rows, done, deadline, pending=len(items))
         now = time.monotonic()
-        this.queue.push([Waiting(item, job, index, now) for index, item in enumerate(items)])
+        lane.queue.push([Waiting(item, job, index, now) for index, item in enumerate(items)])
         self._arrived.set()
         try:
             await done
         except asyncio.CancelledError:
-            this.metrics.cancelled.inc(this.queue.drop(job))
+            lane.metrics.cancelled.inc(lane.queue.drop(job))
             raise
         return job
 
     async def _serve(self, stream: int) -> None:
         """Feeds one stream of the engine, for ever."""
         while True:
-            this, batch = self._seal()
+            lane, batch = self._seal()
             if batch:
-                await self._compute(this, batch, stream)
+                await self._compute(lane, batch, stream)
             else:
                 self._arrived.clear()
                 await self._arrived.wait()
 
-    def _seal(self) -> tuple[_Class, list[Waiting]]:
+    def _seal(self) -> tuple[_Lane, list[Waiting]]:
         """The next batch, out of live items only; empty when nothing waits."""
-        interactive, bulk = self._classes[Priority.INTERACTIVE], self._classes[Priority.BULK]
+        interactive, bulk = self._lanes[Priority.INTERACTIVE], self._lanes[Priority.BULK]
         while interactive.queue.items or bulk.queue.items:
             bulk_waits = bulk.queue.items > 0
             if interactive.queue.items and not (
                 bulk_waits and self._interactive_run >= _INTERACTIVE_RUN
             ):
-                this = interactive
+                lane = interactive
                 self._interactive_run = self._interactive_run + 1 if bulk_waits else 0
             else:
-                this = bulk
+                lane = bulk
                 self._interactive_run = 0
-            live = self._live(this, this.queue.seal(self._engine.info.batch_tokens))
+            live = self._live(lane, lane.queue.seal(self._engine.info.batch_tokens))
             if live:
-                return this, live
+                return lane, live
         return interactive, []
 
-    def _live(self, this: _Class, batch: list[Waiting]) -> list[Waiting]:
+    def _live(self, lane: _Lane, batch: list[Waiting]) -> list[Waiting]:
         """Those whose callers still have time; the jobs of the others end here."""
         now = time.monotonic()
         live = []
         for entry in batch:
             job = entry.job
             if job.done.done():  # cancelled, or its deadline passed an item earlier
-                (this.metrics.cancelled if job.done.cancelled() else this.metrics.expired).inc()
+                (lane.metrics.cancelled if job.done.cancelled() else lane.metrics.expired).inc()
                 continue
             if job.deadline is not None and job.deadline <= now:
-                this.metrics.expired.inc(1 + this.queue.drop(job))
+                lane.metrics.expired.inc(1 + lane.queue.drop(job))
                 job.done.set_exception(
                     DeadlineExceeded(
                         "the deadline passed while the request waited for the model; "
@@ -229,11 +229,11 @@ class Batcher:
                     )
                 )
                 continue
-            this.metrics.wait_seconds.observe(now - entry.since)
+            lane.metrics.wait_seconds.observe(now - entry.since)
             live.append(entry)
         return live
 
-    async def _compute(self, this: _Class, batch: list[Waiting], stream: int) -> None:
+    async def _compute(self, lane: _Lane, batch: list[Waiting], stream: int) -> None:
         """Runs a batch; one that fails is halved until the guilty items are alone."""
         items = [entry.item for entry in batch]
         started = time.monotonic()
@@ -245,19 +245,19 @@ class Batcher:
         except Exception as error:
             if len(batch) > 1:
                 half = len(batch) // 2
-                await self._compute(this, batch[:half], stream)
-                await self._compute(this, batch[half:], stream)
+                await self._compute(lane, batch[:half], stream)
+                await self._compute(lane, batch[half:], stream)
                 return
             log.error("the model failed on one item", tokens=items[0].tokens, exc_info=error)
-            this.metrics.failed.inc()
+            lane.metrics.failed.inc()
             batch[0].fail(Internal(f"the model failed: {error}", reason="MODEL_FAILED"))
             return
-        self._count(this, items, time.monotonic() - started)
+        self._count(lane, items, time.monotonic() - started)
         for entry, row, good in zip(batch, rows, finite, strict=True):
             if good:
                 entry.answer(row)
             else:
-                this.metrics.failed.inc()
+                lane.metrics.failed.inc()
                 entry.fail(
                     Internal("the model answered NaN or infinity", reason="MODEL_OUTPUT_NOT_FINITE")
                 )
@@ -270,13 +270,13 @@ class Batcher:
         finite: list[bool] = np.asarray(np.isfinite(rows).all(axis=1)).tolist()
         return rows, finite
 
-    def _count(self, this: _Class, items: list[TokenizedItem], seconds: float) -> None:
+    def _count(self, lane: _Lane, items: list[TokenizedItem], seconds: float) -> None:
         tokens = sum(item.tokens for item in items)
         padded = len(items) * max(item.tokens for item in items)
-        this.metrics.batch_rows.observe(len(items))
-        this.metrics.batch_seconds.observe(seconds)
-        this.metrics.items.inc(len(items))
-        this.metrics.tokens.inc(tokens)
-        this.metrics.padding.inc(padded - tokens)
+        lane.metrics.batch_rows.observe(len(items))
+        lane.metrics.batch_seconds.observe(seconds)
+        lane.metrics.items.inc(len(items))
+        lane.metrics.tokens.inc(tokens)
+        lane.metrics.padding.inc(padded - tokens)
         speed = tokens / max(seconds, 1e-6)
         self._tokens_per_second += 0.1 * (speed - self._tokens_per_second)

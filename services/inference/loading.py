@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import structlog
 
+from services.inference.batch import TokenBatch
 from services.inference.conversion import not_loadable
 from services.inference.description import ModelDescription
 from services.inference.engine import Engine, EngineName, Precision
@@ -13,6 +15,7 @@ from services.inference.model_cache import converted_model
 from services.inference.openvino_engine import OpenVinoEngine
 from services.inference.source import ModelSource, model_folder
 from services.inference.tokenizer import TextTokenizer
+from sirdar.errors import FailedPrecondition
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -60,6 +63,7 @@ def load_model(source: ModelSource, options: EngineOptions) -> LoadedModel:
         TextTokenizer(tokenizer_json, description.max_tokens),
         engine,
     )
+    _warm(model)
     log.info(
         "model loaded",
         model=source.name,
@@ -70,6 +74,23 @@ def load_model(source: ModelSource, options: EngineOptions) -> LoadedModel:
         fingerprint=model.fingerprint,
     )
     return model
+
+
+def _warm(model: LoadedModel) -> None:
+    """Runs texts of several lengths: the first of each shape takes up to five times as long.
+
+    Raises FailedPrecondition when the model answers NaN.
+    """
+    for words in (1, 6, 12, 30, 100, model.description.max_tokens):
+        item = model.tokenizer.encode(["word " * words])[0]
+        batch = TokenBatch.pad([item], model.description.pad_token_id)
+        for stream in range(model.engine.info.streams):
+            if not np.isfinite(model.engine.run(batch, stream)).all():
+                raise FailedPrecondition(
+                    f"model {model.source.name} answers NaN or infinity; its weights are damaged, "
+                    "or precision is too low for it: try fp32",
+                    reason="MODEL_NOT_LOADABLE",
+                )
 
 
 def _load_openvino(

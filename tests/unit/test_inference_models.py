@@ -11,6 +11,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from services.inference.batch import TokenBatch
@@ -172,6 +173,16 @@ def test_torn_weights_are_one_clear_error(tiny: Path, tmp_path: Path, engine: st
         load_model(ModelSource(str(torn)), options(tmp_path / "cache", engine))
     assert caught.value.reason == "MODEL_NOT_LOADABLE"
     assert "\n" not in caught.value.message
+
+
+def test_model_that_answers_nan_is_not_served(tiny: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"][:] = np.nan
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(FailedPrecondition, match="NaN"):
+        load_model(ModelSource(str(broken)), options(tmp_path / "cache", "torch"))
 
 
 def test_missing_weights_are_a_clear_error(tiny: Path, tmp_path: Path) -> None:
