@@ -9,5 +9,5 @@ from services.runtime.cpu import available_cpus
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus()))
 # NumPy's OpenBLAS spins at its barriers whatever libgomp is told: beside a busy process two
-# threads took eight times the CPU of one for the product of a growing segment.
+# threads took over ten times the CPU of one for the product of a growing segment.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

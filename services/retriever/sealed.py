@@ -15,8 +15,8 @@ FACTORIES = {"hnsw": "HNSW32,SQfp16", "flat": "SQfp16"}
 """The FAISS factory string of each index kind."""
 
 _COPY_ROWS = 8192
-# A step of the graph costs about as much as scanning 20 rows: wider walks than this are
-# slower than comparing with every row, and worse.
+# A step of the graph costs as much as scanning 20 to 40 rows (10,000 rows, 384 dimensions):
+# wider walks than this are slower than comparing with every row, and worse.
 _ROWS_PER_EF = 20
 
 

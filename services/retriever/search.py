@@ -267,8 +267,9 @@ def search_views(
 def _ef_search(k: int, share: float) -> int:
     """How widely to walk a segment that has this share of all vectors.
 
-    As many of the k best are expected in it; twice that, and never less than
-    what finds the ten best of 100,000 vectors with recall 0.97.
+    Twice as many of the k best as are expected in it, and at least 64, which
+    found the ten best of 25,000 vectors with recall 1.00 in clear clusters and
+    0.94 in weak ones.
     """
     return max(_MIN_EF_SEARCH, math.ceil(2 * k * share))
 

@@ -17,8 +17,8 @@ PAGE_BYTES = 8192
 _BUSY_TIMEOUT_MS = 10_000
 _WRITER_CACHE_KIB = 64 * 1024
 _READER_CACHE_KIB = 16 * 1024
-# Every 32 MiB: at SQLite's 4 MB the checkpoint's fsyncs took a fifth of bulk writing.
-_CHECKPOINT_PAGES = 4096
+# A log that one large transaction made longer is cut back at the next checkpoint.
+_LOG_BYTES = 64 * 2**20
 _SYNCHRONOUS_FULL = 2
 
 _PRIMARY_CODE = 0xFF
@@ -34,8 +34,7 @@ def open_writer(file: Path) -> sqlite3.Connection:
         connection = _connect(file, _WRITER_CACHE_KIB)
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = wal")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit = {4 * _CHECKPOINT_PAGES * PAGE_BYTES}")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         _check_durable(connection, file)
         _check_format(connection, file)
     except sqlite3.Error as error:
