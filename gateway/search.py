@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from gateway.backends import EmbeddedQuery, Embedder, Retriever
 from gateway.catalog import Catalog, CollectionEntry
 from gateway.settings import GatewaySettings
+from gateway.validation import MAX_CANDIDATES
 from sirdar.errors import FailedPrecondition, NotFound, Unavailable
 from sirdar.v1 import common_pb2, retriever_pb2
+
+_CANDIDATES_A_RESULT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,8 @@ class SearchQuery:
     collection: str
     text: str
     top_k: int
-    candidates: int
+    # Passages to consider; None: as many as top_k documents need.
+    candidates: int | None
     exact: bool
     consistency: common_pb2.Consistency.ValueType
     consistency_tokens: tuple[str, ...]
@@ -78,15 +82,37 @@ class SearchPipeline:
         seconds[common_pb2.STAGE_EMBED] = time.perf_counter() - began
 
         began = time.perf_counter()
-        response = await self._retriever.search(
-            _passages_request(query, embedded), self._settings.retrieve_timeout_seconds
-        )
+        documents, coverage = await self._retrieve(query, embedded)
         seconds[common_pb2.STAGE_RETRIEVE] = time.perf_counter() - began
         if query.require_complete:
-            _refuse_partial(response.coverage)
-        documents = collapse(response.results[0], query.top_k)
+            _refuse_partial(coverage)
         seconds[common_pb2.STAGE_TOTAL] = time.perf_counter() - started
-        return SearchAnswer(documents, embedded.space, response.coverage, seconds)
+        return SearchAnswer(documents, embedded.space, coverage, seconds)
+
+    async def _retrieve(
+        self, query: SearchQuery, embedded: EmbeddedQuery
+    ) -> tuple[list[FoundDocument], common_pb2.Coverage]:
+        """The best documents.
+
+        Passages of one document may crowd out others: unless the caller said
+        how many to consider, four times as many are, until they are enough.
+        """
+        candidates = query.candidates or min(MAX_CANDIDATES, _CANDIDATES_A_RESULT * query.top_k)
+        while True:
+            response = await self._retriever.search(
+                _passages_request(query, embedded, candidates),
+                self._settings.retrieve_timeout_seconds,
+            )
+            found = response.results[0]
+            documents = collapse(found, query.top_k)
+            if (
+                len(documents) == query.top_k
+                or len(found.dense) < candidates
+                or query.candidates is not None
+                or candidates == MAX_CANDIDATES
+            ):
+                return documents, response.coverage
+            candidates = min(MAX_CANDIDATES, 4 * candidates)
 
 
 def collapse(results: retriever_pb2.PassageCandidates, top_k: int) -> list[FoundDocument]:
@@ -105,13 +131,13 @@ def collapse(results: retriever_pb2.PassageCandidates, top_k: int) -> list[Found
 
 
 def _passages_request(
-    query: SearchQuery, embedded: EmbeddedQuery
+    query: SearchQuery, embedded: EmbeddedQuery, candidates: int
 ) -> retriever_pb2.SearchPassagesRequest:
     return retriever_pb2.SearchPassagesRequest(
         namespace=query.namespace,
         collection=query.collection,
         queries=[retriever_pb2.PassageQuery(vector=embedded.vector)],
-        candidates=query.candidates,
+        candidates=candidates,
         exact=query.exact,
         fingerprint=embedded.space.fingerprint,
         consistency=query.consistency,

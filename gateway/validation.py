@@ -41,10 +41,10 @@ def check_top_k(request: search_pb2.SearchRequest) -> int:
     return top_k
 
 
-def check_candidates(request: search_pb2.SearchRequest, top_k: int) -> int:
+def check_candidates(request: search_pb2.SearchRequest, top_k: int) -> int | None:
+    """None: as many as top_k documents need."""
     if not request.HasField("candidates"):
-        # Enough that top_k documents are left when several passages of one are found.
-        return min(MAX_CANDIDATES, max(50, 5 * top_k))
+        return None
     if not top_k <= request.candidates <= MAX_CANDIDATES:
         raise InvalidArgument.field(
             "candidates",

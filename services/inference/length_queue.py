@@ -14,8 +14,12 @@ from sirdar.errors import SirdarError
 
 # Items in one bucket differ by less than this in length.
 _BUCKET_TOKENS = 8
-# A batch takes shorter items too while they fill this much of its width.
+# A batch takes shorter items too while they fill this much of its width ...
 _LEAST_FILL = 0.75
+# ... or while their padding costs less than a batch of their own would. all-MiniLM-L6-v2
+# in bf16 on one core: 2.8 ms a batch, which is the reading of the weights, and 0.07 ms a
+# padded token.
+_BATCH_OVERHEAD_TOKENS = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -84,7 +88,7 @@ class LengthQueue:
         return count
 
     def seal(self, budget_tokens: int) -> list[Waiting]:
-        """Takes the oldest item and those of similar length that fit with it; [] when empty.
+        """Takes the oldest item and those that are cheaper with it than alone; [] when empty.
 
         Rows times the longest row is within the budget, except for a single item.
         Since the oldest item is always in, no length starves.
@@ -92,20 +96,34 @@ class LengthQueue:
         if not self._buckets:
             return []
         oldest = min(self._buckets, key=lambda bucket: next(iter(self._buckets[bucket])))
-        batch: list[Waiting] = []
-        width = 0
-        for bucket in sorted((b for b in self._buckets if b <= oldest), reverse=True):
-            waiting = self._buckets[bucket]
-            while waiting:
-                number, entry = next(iter(waiting.items()))
+        # Longer items, too, where the oldest may as well ride with them.
+        widest = oldest
+        for bucket in self._buckets:
+            if bucket > widest and self._rides(oldest, (bucket + 1) * _BUCKET_TOKENS):
+                widest = bucket
+        number, first = next(iter(self._buckets[oldest].items()))
+        self._take(oldest, number)
+        batch = [first]
+        width = first.item.tokens
+        for bucket in sorted((b for b in self._buckets if b <= widest), reverse=True):
+            while self._rides(bucket, width):
+                number, entry = next(iter(self._buckets[bucket].items()))
                 wider = max(width, entry.item.tokens)
-                full = (len(batch) + 1) * wider > budget_tokens
-                if batch and (full or entry.item.tokens < _LEAST_FILL * width):
+                if (len(batch) + 1) * wider > budget_tokens:
                     return batch
                 width = wider
                 self._take(bucket, number)
                 batch.append(entry)
         return batch
+
+    def _rides(self, bucket: int, width: int) -> bool:
+        """Whether the bucket's next item is cheaper in a batch so wide than with its like."""
+        waiting = self._buckets.get(bucket)
+        if not waiting:
+            return False
+        tokens = next(iter(waiting.values())).item.tokens
+        padding = width - tokens
+        return tokens >= _LEAST_FILL * width or padding * len(waiting) <= _BATCH_OVERHEAD_TOKENS
 
     def _take(self, bucket: int, number: int) -> None:
         entries = self._buckets[bucket]

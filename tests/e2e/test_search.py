@@ -89,6 +89,15 @@ def test_a_document_appears_once_however_many_passages_match(client: Client) -> 
     assert matched["tide"] == 1
 
 
+def test_a_long_document_does_not_crowd_out_the_others(client: Client) -> None:
+    """Its passages alone are more than the candidates that are asked for at first."""
+    long = Document(id="sea", text="The tide of the sea rises and falls. " * 1_500)
+    write(client, *corpus(), long)
+    assert client.get_collection("notes").passages > 4 + 3 * 4
+    found = client.search("notes", "tide of the sea rises and falls", top_k=4)
+    assert len({result.document_id for result in found}) == 4
+
+
 def test_an_update_replaces_and_a_delete_removes(client: Client) -> None:
     write(client, *corpus())
     write(client, Document(id="tide", text="Bees make honey from nectar."))
