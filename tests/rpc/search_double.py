@@ -177,6 +177,8 @@ class DoubleServicer(SearchServiceServicer):
         for path in request.update_mask.paths:
             if path == "description":
                 collection.description = request.collection.description
+            elif path == "rerank":
+                collection.rerank.CopyFrom(request.collection.rerank)
             else:
                 collection.labels.clear()
                 collection.labels.update(request.collection.labels)

@@ -13,6 +13,8 @@ from sirdar.client import (
     Document,
     Health,
     IndexOutcome,
+    RerankSettings,
+    Span,
 )
 from sirdar.errors import (
     DeadlineExceeded,
@@ -80,6 +82,14 @@ def test_metadata_and_text_survive_the_trip(client: Client) -> None:
         (lambda client: client.get_document("docs", 7), "document_id"),
         (lambda client: client.delete_documents("docs", ["a", "\ud800"]), "document_ids[1]"),
         (lambda client: client.create_collection("x", labels={"a": "\ud800"}), "labels[a]"),
+        (
+            lambda client: client.search("docs", "a", rerank=RerankSettings(depth=2**31)),
+            "rerank.depth",
+        ),
+        (
+            lambda client: client.update_collection("docs", rerank=RerankSettings(weight="1")),  # type: ignore[arg-type]
+            "rerank.weight",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_before_the_call(
@@ -133,6 +143,13 @@ def test_options_of_a_search_reach_the_server(double: Double, client: Client) ->
     assert first.top_k == 0
     assert not second.HasField("top_k")
     assert (second.exact, second.candidates, list(second.consistency_tokens)) == (True, 50, ["t"])
+    assert not second.HasField("rerank")
+    assert not second.highlight
+    client.search("docs", "c", rerank=RerankSettings(enabled=False, weight=0.0), highlight=True)
+    rerank = double.requests[2].rerank
+    assert (rerank.HasField("enabled"), rerank.enabled) == (True, False)
+    assert (rerank.HasField("weight"), rerank.HasField("depth")) == (True, False)
+    assert double.requests[2].highlight
 
 
 def test_a_search_answer_is_read_whole(double: Double, client: Client) -> None:
@@ -141,6 +158,10 @@ def test_a_search_answer_is_read_whole(double: Double, client: Client) -> None:
     result.metadata["n"].int64_value = 7
     result.snippet.text = "snip"
     result.snippet.span.end = 4
+    result.snippet.highlights.add(start=1, end=3)
+    result.rerank_score = 0.0
+    result.retriever_rank = 5
+    double.answer.results.add(document_id="e")
     double.answer.timings.add(stage=1).duration.FromMilliseconds(12)
     double.answer.timings.add(stage=99)
     double.answer.coverage.shards_asked = 2
@@ -149,7 +170,10 @@ def test_a_search_answer_is_read_whole(double: Double, client: Client) -> None:
     double.answer.degraded.add(reason=1, detail="shard 1 is away")
     double.answer.space.model.name = "model"
     results = client.search("docs", "question")
-    assert [result.metadata for result in results] == [{"n": 7}]
+    assert [result.metadata for result in results] == [{"n": 7}, {}]
+    assert [result.rerank_score for result in results] == [0.0, None]
+    assert results.results[0].retriever_rank == 5
+    assert results.results[0].snippet.highlights == (Span(1, 3),)
     assert (results.results[0].snippet.text, results.results[0].snippet.end) == ("snip", 4)
     assert [timing.stage for timing in results.timings] == ["embed", "unknown_99"]
     assert results.timings[0].duration == timedelta(milliseconds=12)
@@ -178,9 +202,10 @@ def test_deleting_many_takes_as_many_calls_as_the_contract_asks(
 
 def test_collections_are_created_changed_and_deleted(client: Client) -> None:
     client.create_collection("new", description="d", labels={"a": "b"})
-    client.update_collection("new", description="e")
+    client.update_collection("new", description="e", rerank=RerankSettings(depth=7))
     collection = client.get_collection("new")
     assert (collection.description, collection.labels) == ("e", {"a": "b"})
+    assert collection.rerank == RerankSettings(depth=7)
     assert {item.name for item in client.list_collections()} == {"docs", "new"}
     client.delete_collection("new")
     with pytest.raises(NotFound):

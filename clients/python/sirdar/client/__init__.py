@@ -14,7 +14,14 @@
 
 from sirdar.client.aio import AsyncClient
 from sirdar.client.channel import Tls
-from sirdar.client.collection import Collection, EmbeddingSpace, Generation, Model, Similarity
+from sirdar.client.collection import (
+    Collection,
+    EmbeddingSpace,
+    Generation,
+    Model,
+    RerankSettings,
+    Similarity,
+)
 from sirdar.client.documents import (
     ConditionalDocument,
     DeleteOutcome,
@@ -32,6 +39,7 @@ from sirdar.client.results import (
     SearchResult,
     SearchResults,
     Snippet,
+    Span,
     StageTiming,
 )
 from sirdar.client.sync import Client
@@ -52,10 +60,12 @@ __all__ = [
     "IndexOutcome",
     "MetadataValue",
     "Model",
+    "RerankSettings",
     "SearchResult",
     "SearchResults",
     "Similarity",
     "Snippet",
+    "Span",
     "StageTiming",
     "StoredDocument",
     "Tls",

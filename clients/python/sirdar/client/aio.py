@@ -6,7 +6,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
-    Mapping,
     Sequence,
 )
 from types import TracebackType
@@ -16,7 +15,14 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sirdar.client.aio_index import IndexRun
-from sirdar.client.calls import Call, Calls, CollectionOptions, Page, SearchOptions
+from sirdar.client.calls import (
+    Call,
+    Calls,
+    CollectionChanges,
+    CollectionOptions,
+    Page,
+    SearchOptions,
+)
 from sirdar.client.channel import MAX_MESSAGE_BYTES, Tls, open_aio_channel, open_channel
 from sirdar.client.collection import Collection
 from sirdar.client.documents import (
@@ -172,14 +178,11 @@ class AsyncClient:
         self,
         name: str,
         *,
-        description: str | None = None,
-        labels: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
+        **changes: Unpack[CollectionChanges],
     ) -> Collection:
         """Replaces what is given and leaves the rest."""
-        return await self._run(
-            self._calls.update_collection(name, description, labels), timeout_seconds
-        )
+        return await self._run(self._calls.update_collection(name, changes), timeout_seconds)
 
     async def delete_collection(self, name: str, *, timeout_seconds: float | None = None) -> None:
         """Deletes the collection and all that is in it."""

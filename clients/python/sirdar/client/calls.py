@@ -10,7 +10,7 @@ from typing import Generic, TypedDict, TypeVar
 import grpc
 
 from sirdar.client import decode, encode
-from sirdar.client.collection import Collection, Model, Similarity
+from sirdar.client.collection import Collection, Model, RerankSettings, Similarity
 from sirdar.client.documents import DeleteOutcome, StoredDocument
 from sirdar.client.results import Consistency, SearchResults
 from sirdar.errors import InvalidArgument
@@ -59,7 +59,9 @@ class SearchOptions(TypedDict, total=False):
     `top_k` documents (1 to 1,000, default 10) out of `candidates` passages
     (default: the server's choice); `exact` compares with every vector;
     `consistency` with the `tokens` of receipts says how fresh the answer must
-    be; `require_complete` refuses to answer for less than all shards.
+    be; `require_complete` refuses to answer for less than all shards; `rerank`
+    overrides the collection's settings; `highlight` marks in the snippets the
+    sentences that matter to the query.
     """
 
     top_k: int
@@ -68,6 +70,8 @@ class SearchOptions(TypedDict, total=False):
     consistency: Consistency
     tokens: Sequence[str]
     require_complete: bool
+    rerank: RerankSettings
+    highlight: bool
 
 
 class CollectionOptions(TypedDict, total=False):
@@ -75,7 +79,7 @@ class CollectionOptions(TypedDict, total=False):
 
     The model (default: the embedder's own), how many `shards`, the
     `index_kind` (`hnsw`, the default, or `flat`), the `similarity`, a
-    `description` and `labels`.
+    `description`, `labels` and how searches `rerank`.
     """
 
     model: Model
@@ -84,6 +88,18 @@ class CollectionOptions(TypedDict, total=False):
     similarity: Similarity
     description: str
     labels: Mapping[str, str]
+    rerank: RerankSettings
+
+
+class CollectionChanges(TypedDict, total=False):
+    """What `update_collection` replaces; what is left out stays as it is.
+
+    `rerank` is replaced whole: None in it means the server's setting.
+    """
+
+    description: str
+    labels: Mapping[str, str]
+    rerank: RerankSettings
 
 
 SearchCall = Call[search_pb2.SearchRequest, search_pb2.SearchResponse, SearchResults]
@@ -127,7 +143,10 @@ class Calls:
             exact=options.get("exact", False),
             consistency_tokens=encode.texts("tokens", options.get("tokens", ())),
             require_complete=options.get("require_complete", False),
+            highlight=options.get("highlight", False),
         )
+        if "rerank" in options:
+            request.rerank.CopyFrom(encode.rerank_settings("rerank", options["rerank"]))
         if "consistency" in options:
             request.consistency = _CONSISTENCIES[options["consistency"]]
         if "top_k" in options:
@@ -195,6 +214,8 @@ class Calls:
             description=encode.text("description", options.get("description", "")),
             labels=encode.labels("labels", options.get("labels", {})),
         )
+        if "rerank" in options:
+            collection.rerank.CopyFrom(encode.rerank_settings("rerank", options["rerank"]))
         generation = collection.generation
         if "model" in options:
             model = options["model"]
@@ -233,21 +254,20 @@ class Calls:
             ),
         )
 
-    def update_collection(
-        self, name: str, description: str | None, labels: Mapping[str, str] | None
-    ) -> UpdateCollectionCall:
-        """None leaves a field as it is. Raises InvalidArgument if nothing is to be changed."""
+    def update_collection(self, name: str, changes: CollectionChanges) -> UpdateCollectionCall:
+        """Raises InvalidArgument if nothing is to be changed."""
         request = search_pb2.UpdateCollectionRequest()
         request.collection.namespace = self._namespace
         request.collection.name = encode.text("name", name)
-        if description is not None:
-            request.collection.description = encode.text("description", description)
-            request.update_mask.paths.append("description")
-        if labels is not None:
-            request.collection.labels.update(encode.labels("labels", labels))
-            request.update_mask.paths.append("labels")
+        if "description" in changes:
+            request.collection.description = encode.text("description", changes["description"])
+        if "labels" in changes:
+            request.collection.labels.update(encode.labels("labels", changes["labels"]))
+        if "rerank" in changes:
+            request.collection.rerank.CopyFrom(encode.rerank_settings("rerank", changes["rerank"]))
+        request.update_mask.paths.extend(changes)
         if not request.update_mask.paths:
-            raise InvalidArgument("nothing to update: give a description or labels")
+            raise InvalidArgument("nothing to update: give a description, labels or rerank")
         return Call(
             lambda stub: stub.UpdateCollection,
             request,

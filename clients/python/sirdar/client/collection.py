@@ -42,6 +42,21 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class RerankSettings:
+    """How the reranker's scores and the retriever's make the final order; see the contract.
+
+    `depth` is how many of the best passages are reranked, 1 to 1,000. Both
+    kinds of scores are standardised over them, weighted and added. None: in a
+    search what the collection says, in a collection what the server says.
+    """
+
+    enabled: bool | None = None
+    depth: int | None = None
+    weight: float | None = None
+    retriever_weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
     """A named set of documents with one embedding space."""
 
@@ -54,3 +69,4 @@ class Collection:
     documents: int
     passages: int
     labels: Mapping[str, str] = field(default_factory=dict)
+    rerank: RerankSettings = field(default_factory=RerankSettings)

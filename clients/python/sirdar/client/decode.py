@@ -6,7 +6,14 @@ from datetime import UTC, datetime
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sirdar.client.collection import Collection, EmbeddingSpace, Generation, Model, Similarity
+from sirdar.client.collection import (
+    Collection,
+    EmbeddingSpace,
+    Generation,
+    Model,
+    RerankSettings,
+    Similarity,
+)
 from sirdar.client.documents import (
     DeleteOutcome,
     Document,
@@ -21,6 +28,7 @@ from sirdar.client.results import (
     SearchResult,
     SearchResults,
     Snippet,
+    Span,
     StageTiming,
 )
 from sirdar.errors import Unimplemented, from_status
@@ -127,6 +135,16 @@ def collection(message: collection_pb2.Collection) -> Collection:
         documents=message.documents,
         passages=message.passages,
         labels=dict(message.labels),
+        rerank=rerank_settings(message.rerank),
+    )
+
+
+def rerank_settings(message: collection_pb2.RerankSettings) -> RerankSettings:
+    return RerankSettings(
+        enabled=message.enabled if message.HasField("enabled") else None,
+        depth=message.depth if message.HasField("depth") else None,
+        weight=message.weight if message.HasField("weight") else None,
+        retriever_weight=message.retriever_weight if message.HasField("retriever_weight") else None,
     )
 
 
@@ -166,6 +184,9 @@ def _search_result(message: search_pb2.SearchResult) -> SearchResult:
             start=snippet.span.start,
             end=snippet.span.end,
             passage_index=snippet.passage_index,
+            highlights=tuple(Span(span.start, span.end) for span in snippet.highlights),
         ),
         matched_passages=message.matched_passages,
+        rerank_score=message.rerank_score if message.HasField("rerank_score") else None,
+        retriever_rank=message.retriever_rank,
     )

@@ -10,9 +10,10 @@ from datetime import datetime
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sirdar.client.collection import RerankSettings
 from sirdar.client.documents import ConditionalDocument, Document, MetadataValue
 from sirdar.errors import InvalidArgument
-from sirdar.v1 import document_pb2, search_pb2
+from sirdar.v1 import collection_pb2, document_pb2, search_pb2
 
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
@@ -56,6 +57,34 @@ def _integer(field: str, value: int, fitting: range) -> int:
         bits = fitting.stop.bit_length()
         raise InvalidArgument.field(field, f"must fit in {bits} bits, which {value:.3g} does not")
     return value
+
+
+def number(field: str, value: float) -> float:
+    """The value, if it is a number."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise InvalidArgument.field(field, f"must be a number, not {type(value).__name__}")
+    return value
+
+
+def boolean(field: str, value: bool) -> bool:
+    """The value, if it is True or False."""
+    if not isinstance(value, bool):
+        raise InvalidArgument.field(field, f"must be True or False, not {type(value).__name__}")
+    return value
+
+
+def rerank_settings(field: str, value: RerankSettings) -> collection_pb2.RerankSettings:
+    """What is None stays unset."""
+    message = collection_pb2.RerankSettings()
+    if value.enabled is not None:
+        message.enabled = boolean(f"{field}.enabled", value.enabled)
+    if value.depth is not None:
+        message.depth = int32(f"{field}.depth", value.depth)
+    if value.weight is not None:
+        message.weight = number(f"{field}.weight", value.weight)
+    if value.retriever_weight is not None:
+        message.retriever_weight = number(f"{field}.retriever_weight", value.retriever_weight)
+    return message
 
 
 def labels(field: str, values: Mapping[str, str]) -> dict[str, str]:

@@ -22,18 +22,35 @@ class Consistency(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Code points `start` to `end` of a text, half open."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snippet:
-    """A passage; `start` and `end` are code points in the document's text, half open."""
+    """A passage; `start` and `end` are code points in the document's text, half open.
+
+    `highlights` are the sentences of `text` that matter to the query, the best
+    first; empty unless the search asked for them.
+    """
 
     text: str
     start: int
     end: int
     passage_index: int
+    highlights: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """One document. `score` orders the results, `similarity` compares query and best passage."""
+    """One document. `score` orders the results, `similarity` compares query and best passage.
+
+    `rerank_score` is the cross-encoder's logit for them, None where it was not
+    asked; `retriever_rank` the place by similarity alone, from 1.
+    """
 
     document_id: str
     score: float
@@ -43,11 +60,13 @@ class SearchResult:
     version: int
     snippet: Snippet
     matched_passages: int
+    rerank_score: float | None = None
+    retriever_rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StageTiming:
-    """How long `stage` took: `embed`, `retrieve`, `rerank` or `total`."""
+    """How long `stage` took: `embed`, `retrieve`, `rerank`, `highlight` or `total`."""
 
     stage: str
     duration: timedelta

@@ -1,13 +1,20 @@
 """The client for code that blocks."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sirdar.client.calls import Call, Calls, CollectionOptions, Page, SearchOptions
+from sirdar.client.calls import (
+    Call,
+    Calls,
+    CollectionChanges,
+    CollectionOptions,
+    Page,
+    SearchOptions,
+)
 from sirdar.client.channel import MAX_MESSAGE_BYTES, Tls, open_channel
 from sirdar.client.collection import Collection
 from sirdar.client.documents import (
@@ -156,12 +163,11 @@ class Client:
         self,
         name: str,
         *,
-        description: str | None = None,
-        labels: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
+        **changes: Unpack[CollectionChanges],
     ) -> Collection:
         """Replaces what is given and leaves the rest."""
-        return self._run(self._calls.update_collection(name, description, labels), timeout_seconds)
+        return self._run(self._calls.update_collection(name, changes), timeout_seconds)
 
     def delete_collection(self, name: str, *, timeout_seconds: float | None = None) -> None:
         """Deletes the collection and all that is in it."""
