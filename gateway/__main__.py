@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.backends import Embedder, Retriever
+from gateway.backends import Embedder, Reranker, Retriever
 from gateway.servicer import SERVICE, SearchServicer
 from gateway.settings import GatewaySettings
 from services.runtime.server import TierServer, run
@@ -15,13 +15,20 @@ async def wire(settings: GatewaySettings, server: TierServer) -> AsyncIterator[N
     limit = settings.max_message_bytes
     embedder = Embedder(settings.embedder_address, limit, settings.tier_tls)
     retriever = Retriever(settings.retriever_addresses[0], limit, settings.tier_tls)
+    reranker = (
+        Reranker(settings.reranker_address, limit, settings.tier_tls)
+        if settings.reranker_address
+        else None
+    )
     try:
-        servicer = SearchServicer(settings, embedder, retriever, server.drain)
+        servicer = SearchServicer(settings, server.drain, embedder, retriever, reranker)
         server.register(search_pb2_grpc.add_SearchServiceServicer_to_server, servicer, SERVICE)
         yield
     finally:
         await embedder.close()
         await retriever.close()
+        if reranker is not None:
+            await reranker.close()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Typed clients of the tiers: deadlines, retries and errors that name the tier."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -15,6 +15,8 @@ from sirdar.v1 import (
     document_pb2,
     embedder_pb2,
     embedder_pb2_grpc,
+    reranker_pb2,
+    reranker_pb2_grpc,
     retriever_pb2,
     retriever_pb2_grpc,
 )
@@ -107,6 +109,19 @@ class Embedder(Tier):
             raise from_status(embedding.error)
         return EmbeddedQuery(embedding.vector, response.space)
 
+    async def embed_sentences(
+        self, texts: Sequence[str], space: common_pb2.EmbeddingSpace, limit_seconds: float
+    ) -> list[common_pb2.Vector | None]:
+        """A vector a text, None where the model refuses it."""
+        request = embedder_pb2.EmbedTextsRequest(
+            model=space.model,
+            texts=texts,
+            input_type=embedder_pb2.INPUT_TYPE_DOCUMENT,
+            expected_fingerprint=space.fingerprint,
+        )
+        response = await self.call(self._stub.EmbedTexts, request, limit_seconds)
+        return [item.vector if item.HasField("vector") else None for item in response.embeddings]
+
     async def embed_documents(
         self,
         documents: list[document_pb2.Document],
@@ -156,3 +171,41 @@ class Retriever(Tier):
         self, request: retriever_pb2.SearchPassagesRequest, limit_seconds: float
     ) -> retriever_pb2.SearchPassagesResponse:
         return await self.call(self.rpc.SearchPassages, request, limit_seconds)
+
+
+class Reranker(Tier):
+    """Client of the reranker. `rpc` are its methods, for `call`."""
+
+    def __init__(self, address: str, max_message_bytes: int, tls: ClientTls | None) -> None:
+        super().__init__("reranker", address)
+        self._channel = open_channel(
+            address,
+            # Scoring has no effects.
+            retry_methods=["sirdar.v1.RerankerService"],
+            max_message_bytes=max_message_bytes,
+            tls=tls,
+        )
+        self.rpc: reranker_pb2_grpc.RerankerServiceAsyncStub = (
+            reranker_pb2_grpc.RerankerServiceStub(self._channel)  # type: ignore[assignment]
+        )
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def logits(
+        self, query: str, passages: Sequence[str], limit_seconds: float
+    ) -> list[float | None]:
+        """A logit a passage, in order; None where the model refuses it."""
+        request = reranker_pb2.RerankPassagesRequest(
+            options=reranker_pb2.RerankOptions(query=query, raw_scores=True),
+            passages=[
+                reranker_pb2.RerankPassage(id=str(place), text=text)
+                for place, text in enumerate(passages)
+            ],
+        )
+        response = await self.call(self.rpc.RerankPassages, request, limit_seconds)
+        logits: list[float | None] = [None] * len(passages)
+        for item in response.scores:
+            if item.HasField("score"):
+                logits[int(item.id)] = item.score
+        return logits

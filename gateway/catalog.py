@@ -12,6 +12,7 @@ class CollectionEntry:
     namespace: str
     name: str
     space: common_pb2.EmbeddingSpace
+    rerank: collection_pb2.RerankSettings
     read_at: float
 
 
@@ -43,7 +44,11 @@ class Catalog:
 
     def remember(self, namespace: str, collection: collection_pb2.Collection) -> CollectionEntry:
         entry = CollectionEntry(
-            namespace, collection.name, collection.generation.space, time.monotonic()
+            namespace,
+            collection.name,
+            collection.generation.space,
+            collection.rerank,
+            time.monotonic(),
         )
         if len(self._entries) >= 10_000:
             self._entries.clear()

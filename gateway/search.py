@@ -1,15 +1,22 @@
-"""The pipeline of one search: embed, retrieve, collapse passages to documents."""
+"""The pipeline of one search: embed, retrieve, collapse to documents, rerank, highlight."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from gateway.backends import EmbeddedQuery, Embedder, Retriever
+from gateway.backends import EmbeddedQuery, Embedder, Reranker, Retriever
 from gateway.catalog import Catalog, CollectionEntry
+from gateway.documents import FoundDocument, collapse
+from gateway.highlights import highlight
+from gateway.rerank import RerankPlan, plan_rerank, rerank
 from gateway.settings import GatewaySettings
 from gateway.validation import MAX_CANDIDATES
-from sirdar.errors import FailedPrecondition, NotFound, Unavailable
-from sirdar.v1 import common_pb2, retriever_pb2
+from sirdar.errors import FailedPrecondition, NotFound, SirdarError, Unavailable
+from sirdar.v1 import collection_pb2, common_pb2, retriever_pb2
+
+Stage: TypeAlias = common_pb2.Stage.ValueType
 
 _CANDIDATES_A_RESULT = 3
 
@@ -28,110 +35,140 @@ class SearchQuery:
     consistency: common_pb2.Consistency.ValueType
     consistency_tokens: tuple[str, ...]
     require_complete: bool
+    rerank: collection_pb2.RerankSettings
+    highlight: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FoundDocument:
-    """A document by its best passage; the passage stays as it travels."""
-
-    passage: retriever_pb2.CandidatePassage
-    similarity: float
-    matched_passages: int
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SearchAnswer:
-    documents: list[FoundDocument]
-    space: common_pb2.EmbeddingSpace
-    coverage: common_pb2.Coverage
-    stage_seconds: dict[common_pb2.Stage.ValueType, float] = field(default_factory=dict)
+    """An answer that grows stage by stage."""
+
+    documents: list[FoundDocument] = field(default_factory=list)
+    space: common_pb2.EmbeddingSpace = field(default_factory=common_pb2.EmbeddingSpace)
+    coverage: common_pb2.Coverage = field(default_factory=common_pb2.Coverage)
+    degraded: list[common_pb2.Degradation] = field(default_factory=list)
+    stage_seconds: dict[Stage, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: Stage) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_seconds[stage] = time.perf_counter() - started
+
+    def degrade(self, reason: common_pb2.DegradedReason.ValueType, detail: str) -> None:
+        self.degraded.append(common_pb2.Degradation(reason=reason, detail=detail))
 
 
 class SearchPipeline:
     def __init__(
-        self, settings: GatewaySettings, catalog: Catalog, embedder: Embedder, retriever: Retriever
+        self,
+        settings: GatewaySettings,
+        catalog: Catalog,
+        embedder: Embedder,
+        retriever: Retriever,
+        reranker: Reranker | None,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._embedder = embedder
         self._retriever = retriever
+        self._reranker = reranker
 
     async def search(self, query: SearchQuery) -> SearchAnswer:
         """Raises the errors of SearchService.Search."""
-        started = time.perf_counter()
-        try:
-            entry = await self._catalog.get(query.namespace, query.collection)
-            return await self._run(query, entry, started)
-        except (FailedPrecondition, NotFound):
-            # The collection was made anew since it was remembered, or is gone.
-            self._catalog.forget(query.namespace, query.collection)
-            entry = await self._catalog.get(query.namespace, query.collection)
-            return await self._run(query, entry, started)
+        answer = SearchAnswer()
+        with answer.timed(common_pb2.STAGE_TOTAL):
+            try:
+                entry = await self._catalog.get(query.namespace, query.collection)
+                await self._run(query, entry, answer)
+            except (FailedPrecondition, NotFound):
+                # The collection was made anew since it was remembered, or is gone.
+                self._catalog.forget(query.namespace, query.collection)
+                entry = await self._catalog.get(query.namespace, query.collection)
+                await self._run(query, entry, answer)
+        return answer
 
-    async def _run(
-        self, query: SearchQuery, entry: CollectionEntry, started: float
-    ) -> SearchAnswer:
-        seconds: dict[common_pb2.Stage.ValueType, float] = {}
-        began = time.perf_counter()
-        embedded = await self._embedder.embed_query(
-            query.text,
-            entry.space.model,
-            entry.space.fingerprint,
-            self._settings.embed_timeout_seconds,
-        )
-        seconds[common_pb2.STAGE_EMBED] = time.perf_counter() - began
-
-        began = time.perf_counter()
-        documents, coverage = await self._retrieve(query, embedded)
-        seconds[common_pb2.STAGE_RETRIEVE] = time.perf_counter() - began
-        if query.require_complete:
-            _refuse_partial(coverage)
-        seconds[common_pb2.STAGE_TOTAL] = time.perf_counter() - started
-        return SearchAnswer(documents, embedded.space, coverage, seconds)
+    async def _run(self, query: SearchQuery, entry: CollectionEntry, answer: SearchAnswer) -> None:
+        plan = plan_rerank(query.rerank, entry.rerank, self._settings)
+        with answer.timed(common_pb2.STAGE_EMBED):
+            embedded = await self._embedder.embed_query(
+                query.text,
+                entry.space.model,
+                entry.space.fingerprint,
+                self._settings.embed_timeout_seconds,
+            )
+        answer.space = embedded.space
+        with answer.timed(common_pb2.STAGE_RETRIEVE):
+            await self._retrieve(query, embedded, max(query.top_k, plan.depth), answer)
+        _check_coverage(query, answer)
+        if plan.depth and answer.documents:
+            await self._rerank(query, plan, answer)
+        del answer.documents[query.top_k :]
+        if query.highlight and answer.documents:
+            await self._highlight(embedded, answer)
 
     async def _retrieve(
-        self, query: SearchQuery, embedded: EmbeddedQuery
-    ) -> tuple[list[FoundDocument], common_pb2.Coverage]:
-        """The best documents.
+        self, query: SearchQuery, embedded: EmbeddedQuery, count: int, answer: SearchAnswer
+    ) -> None:
+        """The best documents, `count` of them.
 
         Passages of one document may crowd out others: unless the caller said
         how many to consider, four times as many are, until they are enough.
         """
-        candidates = query.candidates or min(MAX_CANDIDATES, _CANDIDATES_A_RESULT * query.top_k)
+        candidates = query.candidates or min(MAX_CANDIDATES, _CANDIDATES_A_RESULT * count)
         while True:
             response = await self._retriever.search(
-                _passages_request(query, embedded, candidates),
+                _passages_request(query, embedded, candidates, count),
                 self._settings.retrieve_timeout_seconds,
             )
             found = response.results[0]
-            documents = collapse(found, query.top_k)
+            answer.documents = collapse(found, count)
+            answer.coverage = response.coverage
             if (
-                len(documents) == query.top_k
+                len(answer.documents) >= query.top_k
                 or len(found.dense) < candidates
                 or query.candidates is not None
                 or candidates == MAX_CANDIDATES
             ):
-                return documents, response.coverage
+                return
             candidates = min(MAX_CANDIDATES, 4 * candidates)
 
+    async def _rerank(self, query: SearchQuery, plan: RerankPlan, answer: SearchAnswer) -> None:
+        """Reranks, or leaves the retriever's order and says so."""
+        reason = common_pb2.DEGRADED_REASON_RERANK_SKIPPED
+        if self._reranker is None:
+            answer.degrade(reason, "the gateway has no reranker")
+            return
+        try:
+            with answer.timed(common_pb2.STAGE_RERANK):
+                answer.documents = await rerank(
+                    self._reranker,
+                    plan,
+                    query.text,
+                    answer.documents,
+                    self._settings.rerank_timeout_seconds,
+                )
+        except SirdarError as error:
+            answer.degrade(reason, error.message)
 
-def collapse(results: retriever_pb2.PassageCandidates, top_k: int) -> list[FoundDocument]:
-    """The best documents of a candidate list, each by its best passage, best first."""
-    best: dict[str, tuple[retriever_pb2.CandidatePassage, float]] = {}
-    matched: dict[str, int] = {}
-    for candidate in results.dense:
-        passage = results.passages[candidate.passage]
-        identity = passage.document_id
-        matched[identity] = matched.get(identity, 0) + 1
-        best.setdefault(identity, (passage, candidate.score))
-    return [
-        FoundDocument(passage, similarity, matched[identity])
-        for identity, (passage, similarity) in list(best.items())[:top_k]
-    ]
+    async def _highlight(self, embedded: EmbeddedQuery, answer: SearchAnswer) -> None:
+        try:
+            with answer.timed(common_pb2.STAGE_HIGHLIGHT):
+                answer.documents = await highlight(
+                    self._embedder,
+                    embedded,
+                    answer.documents,
+                    max_sentences=self._settings.max_highlight_sentences,
+                    limit_seconds=self._settings.highlight_timeout_seconds,
+                )
+        except SirdarError as error:
+            answer.degrade(common_pb2.DEGRADED_REASON_HIGHLIGHT_SKIPPED, error.message)
 
 
 def _passages_request(
-    query: SearchQuery, embedded: EmbeddedQuery, candidates: int
+    query: SearchQuery, embedded: EmbeddedQuery, candidates: int, documents: int
 ) -> retriever_pb2.SearchPassagesRequest:
     return retriever_pb2.SearchPassagesRequest(
         namespace=query.namespace,
@@ -142,25 +179,22 @@ def _passages_request(
         fingerprint=embedded.space.fingerprint,
         consistency=query.consistency,
         consistency_tokens=query.consistency_tokens,
-        documents_with_text=query.top_k,
+        documents_with_text=documents,
     )
 
 
-def _refuse_partial(coverage: common_pb2.Coverage) -> None:
-    if coverage.shards_answered < coverage.shards_asked:
-        missing = ", ".join(map(str, coverage.missing_shards))
+def _check_coverage(query: SearchQuery, answer: SearchAnswer) -> None:
+    """A partial answer is refused or says so."""
+    coverage = answer.coverage
+    if coverage.shards_answered == coverage.shards_asked:
+        return
+    missing = ", ".join(map(str, coverage.missing_shards))
+    if query.require_complete:
         raise Unavailable(
             f"{coverage.shards_answered} of {coverage.shards_asked} shards answered "
             f"(missing: {missing}); retry, or allow partial answers",
             reason="INCOMPLETE",
         )
-
-
-def degradations(coverage: common_pb2.Coverage) -> Iterable[common_pb2.Degradation]:
-    """What the coverage means for the answer."""
-    if coverage.shards_answered < coverage.shards_asked:
-        missing = ", ".join(map(str, coverage.missing_shards))
-        yield common_pb2.Degradation(
-            reason=common_pb2.DEGRADED_REASON_SHARD_UNREACHABLE,
-            detail=f"shards that did not answer: {missing}",
-        )
+    answer.degrade(
+        common_pb2.DEGRADED_REASON_SHARD_UNREACHABLE, f"shards that did not answer: {missing}"
+    )

@@ -5,12 +5,14 @@ from datetime import timedelta
 from typing import Any
 
 from gateway import validation as check
-from gateway.backends import Embedder, Retriever
+from gateway.backends import Embedder, Reranker, Retriever
 from gateway.batch import PendingItem
 from gateway.catalog import Catalog, CollectionEntry
 from gateway.collections import Collections
+from gateway.documents import FoundDocument
 from gateway.indexing import IndexInput, IndexStream
-from gateway.search import FoundDocument, SearchAnswer, SearchPipeline, SearchQuery, degradations
+from gateway.rerank import check_rerank
+from gateway.search import SearchAnswer, SearchPipeline, SearchQuery
 from gateway.settings import GatewaySettings
 from gateway.writing import BatchWriter
 from services.runtime.drain import Drain
@@ -22,7 +24,12 @@ SERVICE = search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
 
 class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     def __init__(
-        self, settings: GatewaySettings, embedder: Embedder, retriever: Retriever, drain: Drain
+        self,
+        settings: GatewaySettings,
+        drain: Drain,
+        embedder: Embedder,
+        retriever: Retriever,
+        reranker: Reranker | None,
     ) -> None:
         limit = settings.retrieve_timeout_seconds
         self._settings = settings
@@ -32,12 +39,13 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self._limit_seconds = limit
         self._catalog = Catalog(retriever, limit)
         self._collections = Collections(embedder, retriever, self._catalog, limit)
-        self._pipeline = SearchPipeline(settings, self._catalog, embedder, retriever)
+        self._pipeline = SearchPipeline(settings, self._catalog, embedder, retriever, reranker)
 
     async def Search(
         self, request: search_pb2.SearchRequest, context: Any
     ) -> search_pb2.SearchResponse:
         top_k = check.check_top_k(request)
+        check_rerank(request.rerank, "rerank")
         answer = await self._pipeline.search(
             SearchQuery(
                 namespace=check.namespace_of(request.namespace),
@@ -49,6 +57,8 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 consistency=check.check_consistency(request),
                 consistency_tokens=tuple(request.consistency_tokens),
                 require_complete=request.require_complete,
+                rerank=request.rerank,
+                highlight=request.highlight,
             )
         )
         return _search_response(answer)
@@ -146,6 +156,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     ) -> search_pb2.CreateCollectionResponse:
         request.collection.namespace = check.namespace_of(request.collection.namespace)
         check.require_collection(request.collection.name, "collection.name")
+        check_rerank(request.collection.rerank, "collection.rerank")
         collection = await self._collections.create(request.collection)
         return search_pb2.CreateCollectionResponse(collection=collection)
 
@@ -183,6 +194,8 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     ) -> search_pb2.UpdateCollectionResponse:
         request.collection.namespace = check.namespace_of(request.collection.namespace)
         check.require_collection(request.collection.name, "collection.name")
+        check_rerank(request.collection.rerank, "collection.rerank")
+        self._catalog.forget(request.collection.namespace, request.collection.name)
         response = await self._retriever.call(
             self._retriever.rpc.UpdateCollection,
             retriever_pb2.RetrieverServiceUpdateCollectionRequest(
@@ -206,7 +219,7 @@ def _search_response(answer: SearchAnswer) -> search_pb2.SearchResponse:
         results=[_search_result(document) for document in answer.documents],
         space=answer.space,
         coverage=answer.coverage,
-        degraded=degradations(answer.coverage),
+        degraded=answer.degraded,
     )
     for stage, seconds in answer.stage_seconds.items():
         timing = response.timings.add(stage=stage)
@@ -218,15 +231,22 @@ def _search_result(document: FoundDocument) -> search_pb2.SearchResult:
     passage = document.passage
     return search_pb2.SearchResult(
         document_id=passage.document_id,
-        score=document.similarity,
+        score=document.score,
         title=passage.title,
         metadata=passage.metadata,
         version=passage.version,
         snippet=search_pb2.Snippet(
-            text=passage.text, span=passage.span, passage_index=passage.index
+            text=passage.text,
+            span=passage.span,
+            passage_index=passage.index,
+            highlights=[
+                common_pb2.Span(start=start, end=end) for start, end in document.highlights
+            ],
         ),
         matched_passages=document.matched_passages,
         similarity=document.similarity,
+        rerank_score=document.rerank_score,
+        retriever_rank=document.retriever_rank,
     )
 
 

@@ -19,6 +19,8 @@ class GatewaySettings(ServerSettings):
     """Where the embedder is: host:port; all replicas behind the name are used in turn."""
     retriever_addresses: tuple[str, ...] = ("127.0.0.1:7702",)
     """Where the retrievers are, one host:port each."""
+    reranker_address: str | None = None
+    """Where the reranker is: host:port; unset: the retriever's order is final."""
     tier_ca_file: Path | None = None
     """PEM roots that sign the certificates of the tiers; unset: no TLS to them."""
     tier_certificate_file: Path | None = None
@@ -33,6 +35,21 @@ class GatewaySettings(ServerSettings):
     """The longest that a query may take to be embedded."""
     retrieve_timeout_seconds: float = Field(default=10.0, gt=0)
     """The longest that a read may take in the retriever."""
+    rerank_enabled: bool = True
+    """Whether searches rerank when neither they nor their collection say; needs a reranker."""
+    rerank_depth: int = Field(default=30, ge=1, le=1000)
+    """How many documents are reranked when neither search nor collection says."""
+    rerank_weight: float = Field(default=1.0, ge=0)
+    """Weight of the cross-encoder's standardised score."""
+    rerank_retriever_weight: float = Field(default=1.0, ge=0)
+    """Weight of the retriever's standardised similarity beside it."""
+    rerank_timeout_seconds: float = Field(default=2.0, gt=0)
+    """How long reranking may take before the retriever's order is given instead."""
+    highlight_timeout_seconds: float = Field(default=1.0, gt=0)
+    """How long choosing the sentences to mark may take before none is marked."""
+    max_highlight_sentences: int = Field(default=64, ge=1)
+    """How many sentences of an answer are embedded to choose from, those of the best results
+    first: what highlights cost at most."""
     index_timeout_seconds: float = Field(default=120.0, gt=0)
     """The longest that one batch of documents may take in a tier."""
     index_patience_seconds: float = Field(default=15.0, ge=0)

@@ -1,0 +1,126 @@
+"""The rerank stage: the cross-encoder's opinion, fused with the retriever's."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, pstdev
+
+from gateway.backends import Reranker
+from gateway.documents import FoundDocument
+from gateway.settings import GatewaySettings
+from sirdar.errors import InvalidArgument
+from sirdar.v1 import collection_pb2
+
+MAX_DEPTH = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RerankPlan:
+    """How one search is reranked; `depth` 0: not at all."""
+
+    depth: int
+    weight: float
+    retriever_weight: float
+
+
+NO_RERANK = RerankPlan(0, 0.0, 1.0)
+
+
+def check_rerank(settings: collection_pb2.RerankSettings, field: str) -> None:
+    """Raises InvalidArgument that names the field by its path."""
+    if settings.HasField("depth") and not 1 <= settings.depth <= MAX_DEPTH:
+        raise InvalidArgument.field(
+            f"{field}.depth", f"is {settings.depth}; it must be 1 to {MAX_DEPTH}"
+        )
+    for name in ("weight", "retriever_weight"):
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise InvalidArgument.field(f"{field}.{name}", f"is {value}; it must be 0 or more")
+    both = settings.HasField("weight") and settings.HasField("retriever_weight")
+    if both and settings.weight == settings.retriever_weight == 0:
+        raise InvalidArgument.field(f"{field}.weight", "and retriever_weight must not both be 0")
+
+
+def plan_rerank(
+    request: collection_pb2.RerankSettings,
+    collection: collection_pb2.RerankSettings,
+    settings: GatewaySettings,
+) -> RerankPlan:
+    """What the request says, else the collection, else the server."""
+    merged = collection_pb2.RerankSettings(
+        enabled=settings.rerank_enabled and settings.reranker_address is not None,
+        depth=settings.rerank_depth,
+        weight=settings.rerank_weight,
+        retriever_weight=settings.rerank_retriever_weight,
+    )
+    merged.MergeFrom(collection)
+    merged.MergeFrom(request)
+    if not merged.enabled:
+        return NO_RERANK
+    return RerankPlan(merged.depth, merged.weight, merged.retriever_weight)
+
+
+async def rerank(
+    reranker: Reranker,
+    plan: RerankPlan,
+    query: str,
+    documents: Sequence[FoundDocument],
+    limit_seconds: float,
+) -> list[FoundDocument]:
+    """The documents in their final order. Raises what the reranker raises."""
+    head, tail = documents[: plan.depth], documents[plan.depth :]
+    texts = [_text(document) for document in head]
+    logits = await reranker.logits(query, texts, limit_seconds)
+    return fuse(head, tail, logits, plan)
+
+
+def fuse(
+    head: Sequence[FoundDocument],
+    tail: Sequence[FoundDocument],
+    logits: Sequence[float | None],
+    plan: RerankPlan,
+) -> list[FoundDocument]:
+    """Orders `head` by the weighted sum of its standardised scores; `tail` follows.
+
+    A document without a logit counts as the worst of them. A score of the tail
+    takes the worst logit, too: with its lower similarity it stays below.
+    """
+    known = [logit for logit in logits if logit is not None]
+    if not known:
+        return [*head, *tail]
+    worst = min(known)
+    opinions = [worst if logit is None else logit for logit in logits]
+    by_logit = _standardiser(opinions)
+    by_similarity = _standardiser([document.similarity for document in head])
+
+    def score(document: FoundDocument, logit: float) -> float:
+        return plan.weight * by_logit.of(logit) + plan.retriever_weight * by_similarity.of(
+            document.similarity
+        )
+
+    ordered = [
+        replace(document, rerank_score=logit, score=score(document, opinion))
+        for document, logit, opinion in zip(head, logits, opinions, strict=True)
+    ]
+    ordered.sort(key=lambda document: -document.score)
+    return [*ordered, *(replace(document, score=score(document, worst)) for document in tail)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Standardiser:
+    mean: float
+    deviation: float
+
+    def of(self, value: float) -> float:
+        return (value - self.mean) / self.deviation if self.deviation else 0.0
+
+
+def _standardiser(values: Sequence[float]) -> _Standardiser:
+    mean = fmean(values)
+    return _Standardiser(mean, pstdev(values, mean))
+
+
+def _text(document: FoundDocument) -> str:
+    """What the cross-encoder reads: the title keeps a passage's subject."""
+    passage = document.passage
+    return f"{passage.title}\n{passage.text}" if passage.title else passage.text
