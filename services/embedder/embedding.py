@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from services.embedder.splitter import Passage, PassageSplitter
 from services.inference.batch import TokenizedItem
 from services.inference.batcher import Batcher, Priority
-from services.inference.cpu import available_cpus
 from services.inference.loading import LoadedModel
+from services.runtime.cpu import available_cpus
 from sirdar.errors import FailedPrecondition, InvalidArgument, NotFound, SirdarError
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.inference.batch import TokenBatch, TokenizedItem
-from services.inference.cpu import available_cpus
 from services.inference.engine import EngineInfo, Precision, normalize
 from services.inference.openvino_runtime import openvino
+from services.runtime.cpu import available_cpus
 from sirdar.errors import FailedPrecondition, InvalidArgument
 
 # all-MiniLM-L6-v2 in bf16, texts of mixed length on two cores: 357 texts/s at 256 padded

@@ -14,7 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from tokenizers import Tokenizer
 
 from services.inference.batch import TokenizedItem
-from services.inference.cpu import available_cpus
+from services.runtime.cpu import available_cpus
 
 # A short query takes 11 us to tokenize, a trip to another thread and back about 60.
 _INLINE_CHARACTERS = 512

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.inference import cpu
+from services.runtime import cpu
 
 
 @pytest.mark.parametrize(
