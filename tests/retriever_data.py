@@ -36,6 +36,7 @@ def definition(
         namespace=namespace,
         name=name,
         description="",
+        rerank=b"",
         labels={},
         space=Space("model", "main", DIMENSIONS, "print"),
         shards=shards,

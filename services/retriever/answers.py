@@ -38,6 +38,7 @@ def collection(item: Collection) -> collection_pb2.Collection:
         name=item.name,
         description=item.description,
         labels=item.labels,
+        rerank=collection_pb2.RerankSettings.FromString(item.rerank) if item.rerank else None,
         generation=generation(item.generation),
         created=_timestamp(item.created_ns),
         updated=_timestamp(item.updated_ns),

@@ -31,7 +31,7 @@ MAX_LABELS = 64
 MAX_LABEL_CHARACTERS = 256
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_MUTABLE = ("description", "labels")
+_MUTABLE = ("description", "labels", "rerank")
 
 _SIMILARITIES = {
     collection_pb2.SIMILARITY_UNSPECIFIED: Similarity.COSINE,
@@ -103,6 +103,7 @@ def definition(message: collection_pb2.Collection, default_shards: int) -> Colle
         name=name(message.name, "collection.name"),
         description=_description(message.description),
         labels=_labels(message.labels),
+        rerank=message.rerank.SerializeToString(),
         space=_space(generation),
         shards=shards,
         index_kind=index_kind,
@@ -119,13 +120,14 @@ def update(request: RetrieverServiceUpdateCollectionRequest) -> CollectionUpdate
         raise InvalidArgument.field(
             "update_mask",
             f"names {path}, which {'cannot be changed' if known else 'is not a field'}; "
-            f"{' and '.join(_MUTABLE)} can be",
+            f"{', '.join(_MUTABLE)} can be",
             reason="IMMUTABLE_FIELD",
         )
     message = request.collection
     return CollectionUpdate(
         description=_description(message.description) if "description" in paths else None,
         labels=_labels(message.labels) if "labels" in paths else None,
+        rerank=message.rerank.SerializeToString() if "rerank" in paths else None,
     )
 
 

@@ -46,6 +46,8 @@ class CollectionDefinition:
     name: str
     description: str
     labels: Mapping[str, str]
+    # A serialised RerankSettings message, which the store does not read.
+    rerank: bytes
     space: Space
     shards: int
     index_kind: str
@@ -60,6 +62,7 @@ class Collection:
     name: str
     description: str
     labels: Mapping[str, str]
+    rerank: bytes
     generation: Generation
     created_ns: int
     updated_ns: int
@@ -73,6 +76,7 @@ class CollectionUpdate:
 
     description: str | None = None
     labels: Mapping[str, str] | None = None
+    rerank: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ _SELECT = """
         g.key, g.number, g.model, g.revision, g.dimensions, g.fingerprint, g.shards,
         g.index_kind, g.similarity,
         (SELECT sum(documents) FROM shard WHERE generation_key = g.key),
-        (SELECT sum(passages) FROM shard WHERE generation_key = g.key)
+        (SELECT sum(passages) FROM shard WHERE generation_key = g.key),
+        c.rerank
     FROM collection c
     JOIN namespace n ON n.key = c.namespace_key
     JOIN generation g ON g.collection_key = c.key AND g.number = c.generation_number
@@ -45,13 +46,14 @@ def create(connection: sqlite3.Connection, definition: CollectionDefinition) -> 
             reason="COLLECTION_EXISTS",
         )
     collection_key = connection.execute(
-        "INSERT INTO collection (namespace_key, name, description, labels, generation_number,"
+        "INSERT INTO collection (namespace_key, name, description, labels, rerank, generation_number,"
         " created_ns, updated_ns)"
-        " SELECT key, ?, ?, ?, 1, ?, ? FROM namespace WHERE name = ?",
+        " SELECT key, ?, ?, ?, ?, 1, ?, ? FROM namespace WHERE name = ?",
         (
             definition.name,
             definition.description,
             json.dumps(dict(definition.labels), sort_keys=True),
+            definition.rerank,
             now,
             now,
             definition.namespace,
@@ -92,6 +94,8 @@ def update(
             "UPDATE collection SET labels = ? WHERE key = ?",
             (json.dumps(dict(change.labels), sort_keys=True), key),
         )
+    if change.rerank is not None:
+        connection.execute("UPDATE collection SET rerank = ? WHERE key = ?", (change.rerank, key))
     connection.execute("UPDATE collection SET updated_ns = ? WHERE key = ?", (time.time_ns(), key))
     return Written(get(connection, namespace, name))
 
@@ -167,6 +171,7 @@ def _collection(row: tuple[Any, ...]) -> Collection:
         name=row[1],
         description=row[2],
         labels=json.loads(row[3]),
+        rerank=row[17],
         created_ns=row[4],
         updated_ns=row[5],
         generation=Generation(

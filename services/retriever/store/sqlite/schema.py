@@ -17,6 +17,7 @@ STATEMENTS = (
         name TEXT NOT NULL,
         description TEXT NOT NULL,
         labels TEXT NOT NULL,
+        rerank BLOB NOT NULL,
         generation_number INTEGER NOT NULL,
         created_ns INTEGER NOT NULL,
         updated_ns INTEGER NOT NULL,
