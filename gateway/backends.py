@@ -1,5 +1,6 @@
 """Typed clients of the tiers: deadlines, retries and errors that name the tier."""
 
+import math
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -195,7 +196,10 @@ class Reranker(Tier):
     async def logits(
         self, query: str, passages: Sequence[str], limit_seconds: float
     ) -> list[float | None]:
-        """A logit a passage, in order; None where the model refuses it."""
+        """A logit a passage, in order; None where the model refuses it.
+
+        Raises Unavailable when it refuses all.
+        """
         request = reranker_pb2.RerankPassagesRequest(
             options=reranker_pb2.RerankOptions(query=query, raw_scores=True),
             passages=[
@@ -204,8 +208,14 @@ class Reranker(Tier):
             ],
         )
         response = await self.call(self.rpc.RerankPassages, request, limit_seconds)
-        logits: list[float | None] = [None] * len(passages)
-        for item in response.scores:
-            if item.HasField("score"):
-                logits[int(item.id)] = item.score
+        scores = {
+            item.id: item.score
+            for item in response.scores
+            if item.HasField("score") and math.isfinite(item.score)
+        }
+        logits = [scores.get(str(place)) for place in range(len(passages))]
+        if not any(logit is not None for logit in logits):
+            raise Unavailable(
+                f"the reranker scored none of {len(passages)} passages", reason="NOTHING_SCORED"
+            )
         return logits

@@ -82,13 +82,12 @@ def fuse(
 ) -> list[FoundDocument]:
     """Orders `head` by the weighted sum of its standardised scores; `tail` follows.
 
+    At least one logit is known.
+
     A document without a logit counts as the worst of them. A score of the tail
     takes the worst logit, too: with its lower similarity it stays below.
     """
-    known = [logit for logit in logits if logit is not None]
-    if not known:
-        return [*head, *tail]
-    worst = min(known)
+    worst = min(logit for logit in logits if logit is not None)
     opinions = [worst if logit is None else logit for logit in logits]
     by_logit = _standardiser(opinions)
     by_similarity = _standardiser([document.similarity for document in head])

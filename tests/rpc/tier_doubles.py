@@ -1,5 +1,7 @@
 """An embedder and a retriever that do what a test tells them, over real gRPC."""
 
+import asyncio
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -7,13 +9,15 @@ from typing import Any
 
 from services.runtime.server import TierServer, serve
 from services.runtime.settings import ServerSettings
-from sirdar.errors import FailedPrecondition, NotFound, SirdarError, to_status
+from sirdar.errors import FailedPrecondition, InvalidArgument, NotFound, SirdarError, to_status
 from sirdar.v1 import (
     collection_pb2,
     common_pb2,
     document_pb2,
     embedder_pb2,
     embedder_pb2_grpc,
+    reranker_pb2,
+    reranker_pb2_grpc,
     retriever_pb2,
     retriever_pb2_grpc,
 )
@@ -33,6 +37,15 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
     fingerprint: str = "f1"
     embedded: list[str] = field(default_factory=list)
 
+    # Texts with this word point one way, all others the other way.
+    word: str = ""
+
+    def vector_of(self, text: str) -> common_pb2.Vector:
+        components = (1.0, 0.0) if self.word and self.word in text else (0.0, 1.0)
+        return common_pb2.Vector(
+            data=struct.pack("<2f", *components), dtype=common_pb2.DTYPE_FLOAT32, dimensions=2
+        )
+
     def _fail(self, expected: str) -> None:
         if self.failures:
             raise self.failures.pop(0)
@@ -41,11 +54,11 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
 
     async def EmbedTexts(self, request: Any, context: Any) -> Any:
         self._fail(request.expected_fingerprint)
-        item = embedder_pb2.TextEmbedding(vector=VECTOR)
+        items = [embedder_pb2.TextEmbedding(vector=self.vector_of(text)) for text in request.texts]
         space = common_pb2.EmbeddingSpace()
         space.CopyFrom(SPACE)
         space.fingerprint = self.fingerprint
-        return embedder_pb2.EmbedTextsResponse(embeddings=[item], space=space)
+        return embedder_pb2.EmbedTextsResponse(embeddings=items, space=space)
 
     async def EmbedDocuments(self, request: Any, context: Any) -> Any:
         self._fail(request.expected_fingerprint)
@@ -71,6 +84,30 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
 
 
 @dataclass
+class RerankerDouble:
+    """Answers the logits that a test gives by text; waits first if told to."""
+
+    logit_of: dict[str, float] = field(default_factory=dict)
+    failures: list[SirdarError] = field(default_factory=list)
+    delay_seconds: float = 0.0
+    seen: list[list[str]] = field(default_factory=list)
+
+    async def RerankPassages(self, request: Any, context: Any) -> Any:
+        await asyncio.sleep(self.delay_seconds)
+        if self.failures:
+            raise self.failures.pop(0)
+        self.seen.append([item.text for item in request.passages])
+        response = reranker_pb2.RerankPassagesResponse()
+        for item in request.passages:
+            score = response.scores.add(id=item.id)
+            if item.text in self.logit_of:
+                score.score = self.logit_of[item.text]
+            else:
+                score.error.CopyFrom(to_status(InvalidArgument("no opinion")))
+        return response
+
+
+@dataclass
 class RetrieverDouble:
     """Remembers writes. `write_failures` are raised first, one a call."""
 
@@ -83,6 +120,9 @@ class RetrieverDouble:
     writes: list[retriever_pb2.DocumentWrite] = field(default_factory=list)
     hashes: dict[str, bytes] = field(default_factory=dict)
     before_write: Callable[[], None] = lambda: None
+    rerank: collection_pb2.RerankSettings = field(default_factory=collection_pb2.RerankSettings)
+    # What each document's passages say.
+    text_of: dict[str, str] = field(default_factory=dict)
 
     async def GetCollection(self, request: Any, context: Any) -> Any:
         if request.name != "notes":
@@ -92,7 +132,10 @@ class RetrieverDouble:
         space.fingerprint = self.fingerprint
         generation = collection_pb2.Generation(number=1, space=space, shards=2)
         collection = collection_pb2.Collection(
-            namespace=request.namespace, name=request.name, generation=generation
+            namespace=request.namespace,
+            name=request.name,
+            generation=generation,
+            rerank=self.rerank,
         )
         return retriever_pb2.RetrieverServiceGetCollectionResponse(collection=collection)
 
@@ -125,7 +168,9 @@ class RetrieverDouble:
         if request.fingerprint != self.fingerprint:
             raise FailedPrecondition("another space", reason="SPACE_MISMATCH")
         passages = [
-            retriever_pb2.CandidatePassage(document_id=identity, index=index, text=f"{identity}!")
+            retriever_pb2.CandidatePassage(
+                document_id=identity, index=index, text=self.text_of.get(identity, f"{identity}!")
+            )
             for identity, index in (("a", 0), ("a", 1), ("b", 0), ("c", 0))
         ]
         dense = [
@@ -175,6 +220,19 @@ async def serving_tiers(
         serving(_add_retriever, retriever, "sirdar.v1.RetrieverService") as retriever_address,
     ):
         yield embedder_address, retriever_address
+
+
+@asynccontextmanager
+async def serving_reranker(reranker: RerankerDouble) -> AsyncIterator[str]:
+    async with serving(_add_reranker, reranker, "sirdar.v1.RerankerService") as address:
+        yield address
+
+
+def _add_reranker(servicer: RerankerDouble, server: Any) -> None:
+    class All(reranker_pb2_grpc.RerankerServiceServicer):
+        RerankPassages = staticmethod(servicer.RerankPassages)
+
+    reranker_pb2_grpc.add_RerankerServiceServicer_to_server(All(), server)  # type: ignore[abstract]
 
 
 def _add_retriever(servicer: RetrieverDouble, server: Any) -> None:
