@@ -26,7 +26,7 @@ import uvloop
 from benchmarks.cranfield import Cranfield, load_cranfield
 from services.inference.source import ModelSource, model_folder
 from services.stack.stack import Stack
-from sirdar.client import AsyncClient, Document
+from sirdar.client import AsyncClient, Document, RerankSettings
 from sirdar.v1 import embedder_pb2, embedder_pb2_grpc
 
 COLLECTION = "cranfield"
@@ -134,7 +134,8 @@ async def measure(url: str, stack: Stack, data: Cranfield) -> dict[str, float]:
             return (await baseline.get("/search", params={"q": query})).raise_for_status().json()
 
         async def ask_sirdar(query: str) -> object:
-            return await sirdar.search(COLLECTION, query)
+            # What the baseline does: no reranking.
+            return await sirdar.search(COLLECTION, query, rerank=RerankSettings(enabled=False))
 
         await sirdar.create_collection(COLLECTION)
         queries = list(data.queries.values())
