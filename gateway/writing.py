@@ -129,6 +129,8 @@ class BatchWriter:
                 item.error = _for_caller(from_status(outcome.error))
             else:
                 item.receipt = outcome.receipt
+                # The vectors are not part of what the stream's bound counts.
+                item.passages = None
 
     async def _write_once(
         self, items: Sequence[PendingItem]

@@ -1,6 +1,7 @@
 """An index stream keeps its order and its bounds whatever the writer does."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -126,6 +127,17 @@ async def test_a_reader_of_answers_that_stops_stops_the_reading() -> None:
     await run.aclose()
 
 
+async def test_tiny_items_count_what_they_hold_in_memory() -> None:
+    """An item without any bytes costs kilobytes here: it must not be free."""
+    empty = IndexInput(document_pb2.Document(), None, InvalidArgument("no id"))
+    sender = Sender([empty] * 5_000)
+    run = stream(Writer(), index_bytes_in_flight=2**20).outcomes(sender)
+    await anext(run)
+    await asyncio.sleep(0.5)
+    assert sender.taken <= 1_000
+    assert len([outcome async for outcome in run]) == 4_999
+
+
 async def test_a_tier_that_stays_away_ends_the_stream_after_what_was_answered() -> None:
     writer = Writer()
     writer.fail_at = 2
@@ -136,6 +148,27 @@ async def test_a_tier_that_stays_away_ends_the_stream_after_what_was_answered() 
         ):
             seen.append(outcome.document.id)
     assert seen == ["0", "1"]
+
+
+async def test_the_end_of_a_stream_leaves_no_task_and_no_fault_behind() -> None:
+    loop = asyncio.get_running_loop()
+    faults: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, fault: faults.append(fault))
+    writer = Writer()
+    writer.fail_at = 1
+    run = stream(writer, index_batch_documents=1).outcomes(
+        Sender([item(str(number)) for number in range(10)])
+    )
+    await anext(run)
+    # The reader is slow: meanwhile the second batch fails, and those behind it with it.
+    await asyncio.sleep(0.1)
+    with pytest.raises(Unavailable):
+        await anext(run)
+    del run
+    await asyncio.sleep(0.05)
+    gc.collect()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert faults == []
 
 
 async def test_the_budget_lets_one_large_item_pass_alone() -> None:
