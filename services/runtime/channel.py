@@ -53,6 +53,8 @@ def open_channel(
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.enable_channelz", 1),
+        # `http_proxy` is for the world outside: tiers reach each other directly.
+        ("grpc.enable_http_proxy", 0),
     ]
     if tls is not None:
         return grpc.aio.secure_channel(target, tls.credentials(), options=options)

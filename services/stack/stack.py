@@ -208,7 +208,11 @@ def _probes(addresses: Sequence[str]) -> Iterator[list[Callable[[], bool]]]:
     channels = [
         grpc.insecure_channel(
             address,
-            [("grpc.min_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)],
+            [
+                ("grpc.min_reconnect_backoff_ms", 50),
+                ("grpc.max_reconnect_backoff_ms", 200),
+                ("grpc.enable_http_proxy", 0),
+            ],
         )
         for address in addresses
     ]

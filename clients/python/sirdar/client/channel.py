@@ -2,7 +2,9 @@
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import grpc
@@ -105,9 +107,18 @@ def target(address: str) -> str:
     return f"dns:///{address}"
 
 
-def options(max_message_bytes: int) -> list[tuple[str, int | str]]:
+def _on_this_machine(address: str) -> bool:
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition("/")[2].rpartition(":")[0].strip("[]")
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def options(address: str, max_message_bytes: int) -> list[tuple[str, int | str]]:
     """Channel options; the message limit, in bytes, holds in both directions."""
-    return [
+    settings: list[tuple[str, int | str]] = [
         ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
         ("grpc.enable_retries", 1),
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -121,11 +132,15 @@ def options(max_message_bytes: int) -> list[tuple[str, int | str]]:
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
     ]
+    if _on_this_machine(address):
+        # gRPC would ask the proxy of `http_proxy` for this machine, too.
+        settings.append(("grpc.enable_http_proxy", 0))
+    return settings
 
 
 def open_channel(address: str, tls: Tls | None, max_message_bytes: int) -> grpc.Channel:
     """A channel for blocking calls; it connects with the first."""
-    settings = options(max_message_bytes)
+    settings = options(address, max_message_bytes)
     if tls is None:
         return grpc.insecure_channel(target(address), settings)
     return grpc.secure_channel(target(address), tls.credentials(), settings)
@@ -133,7 +148,7 @@ def open_channel(address: str, tls: Tls | None, max_message_bytes: int) -> grpc.
 
 def open_aio_channel(address: str, tls: Tls | None, max_message_bytes: int) -> grpc.aio.Channel:
     """The same for the event loop that runs."""
-    settings = options(max_message_bytes)
+    settings = options(address, max_message_bytes)
     if tls is None:
         return grpc.aio.insecure_channel(target(address), settings)
     return grpc.aio.secure_channel(target(address), tls.credentials(), settings)
