@@ -6,7 +6,7 @@
     ├── AlreadyExists        the name is taken
     ├── FailedPrecondition   the request is fine, the state of the system is not
     ├── Aborted              the document's version is another than the one asked for
-    ├── ResourceExhausted    overload or a full disk; `retry_after` says when to retry
+    ├── ResourceExhausted    overload, and `retry_after` says when to retry, or a full disk
     ├── Unavailable          a tier that is needed is down, opening or draining
     ├── DeadlineExceeded     the time was up
     ├── Cancelled            the caller gave up

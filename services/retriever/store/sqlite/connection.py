@@ -1,7 +1,6 @@
 """Opening the database so that a commit is durable, and refusing to run otherwise."""
 
 import sqlite3
-from datetime import timedelta
 from pathlib import Path
 
 from services.retriever.store.sqlite.schema import APPLICATION_ID, FORMAT_VERSION, STATEMENTS
@@ -107,7 +106,6 @@ def storage_error(error: sqlite3.Error, file: Path) -> SirdarError:
             f"the disk of {file} is full or failing ({error}): nothing was written; free space "
             "and retry",
             reason="STORE_FULL",
-            retry_after=timedelta(seconds=5),
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return DataLoss(f"{file} is damaged ({error}); restore it from a backup")
