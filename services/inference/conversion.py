@@ -1,6 +1,6 @@
 """Sentence-transformers pipelines to OpenVINO graphs. The one module that imports torch for CPU.
 
-Runs in a process of its own (`python -m services.inference.conversion FOLDER
+Runs in a process of its own (`python -m services.inference.conversion KIND FOLDER
 TARGET`), so that a server never holds torch and its copy of the weights.
 """
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.inference.kinds import KINDS, DescriptionT, ModelKind
 from sirdar.errors import FailedPrecondition
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ DESCRIPTION_FILE = "description.json"
 FORMAT_VERSION = 1
 
 
-def convert_in_child(folder: Path, target: Path) -> None:
+def convert_in_child(kind: ModelKind[DescriptionT], folder: Path, target: Path) -> None:
     """Converts the model in `folder` into files in `target`; blocks for seconds.
 
     Raises FailedPrecondition when the model cannot be loaded or converted.
     """
     child = subprocess.run(
-        [sys.executable, "-m", "services.inference.conversion", str(folder), str(target)],
+        [sys.executable, "-m", __name__, kind.name, str(folder), str(target)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -40,17 +41,15 @@ def convert_in_child(folder: Path, target: Path) -> None:
     raise not_loadable(folder, why)
 
 
-def convert(folder: Path, target: Path) -> None:
+def convert(kind: ModelKind[DescriptionT], folder: Path, target: Path) -> None:
     """Writes graph, tokenizer and description of the model in `folder` to `target`."""
-    from services.inference.pipeline import load_pipeline  # noqa: PLC0415 - imports torch
-
-    pipeline = load_pipeline(folder)
+    pipeline = kind.load(folder)
     _write_graph(pipeline, target / MODEL_FILE)
     (target / TOKENIZER_FILE).write_text(pipeline.tokenizer_json, encoding="utf-8")
     (target / DESCRIPTION_FILE).write_text(pipeline.description.to_json(), encoding="utf-8")
 
 
-def _write_graph(pipeline: "Pipeline", file: Path) -> None:
+def _write_graph(pipeline: "Pipeline[DescriptionT]", file: Path) -> None:
     import torch  # noqa: PLC0415
 
     from services.inference.openvino_runtime import openvino  # noqa: PLC0415
@@ -76,9 +75,9 @@ def not_loadable(folder: Path, why: str) -> FailedPrecondition:
 
 def main() -> None:
     """Exits with 1 and one line on standard output when the model cannot be converted."""
-    folder, target = map(Path, sys.argv[1:])
+    kind, folder, target = sys.argv[1:]
     try:
-        convert(folder, target)
+        convert(KINDS[kind], Path(folder), Path(target))
     except Exception as error:  # noqa: BLE001 - whatever torch or transformers say goes to the parent
         print(" ".join(f"{type(error).__name__}: {error}".split()))
         sys.exit(1)

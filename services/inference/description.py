@@ -3,7 +3,25 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol, Self
+
+ActivationName = Literal["identity", "sigmoid", "tanh"]
+
+
+class Description(Protocol):
+    """What descriptions of all kinds of models say."""
+
+    @property
+    def max_tokens(self) -> int: ...
+    @property
+    def pad_token_id(self) -> int: ...
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+    @property
+    def normalized(self) -> bool: ...
+    def to_json(self) -> str: ...
+    @classmethod
+    def from_json(cls, text: str) -> Self: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,4 +51,32 @@ class ModelDescription:
         value: dict[str, Any] = json.loads(text)
         value["inputs"] = tuple(value["inputs"])
         value["prompt_names"] = tuple(value["prompt_names"])
+        return cls(**value)
+
+
+@dataclass(frozen=True, slots=True)
+class CrossEncoderDescription:
+    """A cross-encoder as sentence-transformers resolved it: pairs of texts to one logit each."""
+
+    max_tokens: int
+    """The longest pair, special tokens included; of what is longer the passage is cut."""
+    pad_token_id: int
+    inputs: tuple[str, ...]
+    """As of `ModelDescription`."""
+    activation: ActivationName
+    """Makes a score of a logit."""
+
+    @property
+    def normalized(self) -> bool:
+        """False: a logit has a length that means something."""
+        return False
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "CrossEncoderDescription":
+        """Inverse of `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
+        value: dict[str, Any] = json.loads(text)
+        value["inputs"] = tuple(value["inputs"])
         return cls(**value)

@@ -54,12 +54,21 @@ def space_fingerprint(digest: str, description: ModelDescription) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def _relevant_files(folder: Path) -> Iterator[tuple[str, Path]]:
+def module_paths(folder: Path) -> list[str]:
+    """The folders of a model's modules inside its own; that itself where it is not of modules.
+
+    Raises FailedPrecondition for a damaged modules.json.
+    """
+    if not (folder / "modules.json").is_file():
+        return [""]
     modules = read_json(folder / "modules.json")
     if not isinstance(modules, list):
         raise _damaged(folder / "modules.json", "is not a list of modules")
-    paths = sorted({str(module.get("path", "")) for module in modules})
-    for path in paths:
+    return sorted({str(module.get("path", "")) for module in modules})
+
+
+def _relevant_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in module_paths(folder):
         part = folder / path
         weights = _weights(part)
         patterns = [*_CONFIGS, "tokenizer.json"]
@@ -82,8 +91,13 @@ def _file_digest(file: Path) -> bytes:
     if file.suffix == ".json":
         canonical = json.dumps(_without_noise(read_json(file)), sort_keys=True)
         return hashlib.sha256(canonical.encode()).digest()
+    return bytes.fromhex(file_sha256(file))
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _without_noise(value: object) -> object:

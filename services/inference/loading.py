@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from services.inference.batch import TokenBatch
+from services.inference.batch import TokenBatch, TokenizedItem
 from services.inference.conversion import not_loadable
 from services.inference.description import ModelDescription
 from services.inference.engine import Engine, EngineName, Precision
 from services.inference.fingerprint import content_digest, space_fingerprint
+from services.inference.kinds import BI_ENCODER, DescriptionT, ModelKind
 from services.inference.model_cache import converted_model
 from services.inference.openvino_engine import OpenVinoEngine
 from services.inference.source import ModelSource, model_folder
@@ -53,9 +54,7 @@ def load_model(source: ModelSource, options: EngineOptions) -> LoadedModel:
     """
     folder = model_folder(source)
     digest = content_digest(folder)
-    use_torch = options.engine == "torch" or (options.engine == "auto" and _has_cuda_device())
-    load = _load_torch if use_torch else _load_openvino
-    description, tokenizer_json, engine = load(folder, digest, options)
+    description, tokenizer_json, engine = start_engine(BI_ENCODER, folder, digest, options)
     model = LoadedModel(
         source,
         description,
@@ -64,6 +63,12 @@ def load_model(source: ModelSource, options: EngineOptions) -> LoadedModel:
         engine,
     )
     _warm(model)
+    log_loaded(source, engine, fingerprint=model.fingerprint)
+    return model
+
+
+def log_loaded(source: ModelSource, engine: Engine, **more: object) -> None:
+    """Says what was loaded and how it runs."""
     log.info(
         "model loaded",
         model=source.name,
@@ -71,9 +76,8 @@ def load_model(source: ModelSource, options: EngineOptions) -> LoadedModel:
         precision=engine.info.precision,
         device=engine.info.device,
         streams=engine.info.streams,
-        fingerprint=model.fingerprint,
+        **more,
     )
-    return model
 
 
 def _warm(model: LoadedModel) -> None:
@@ -83,20 +87,30 @@ def _warm(model: LoadedModel) -> None:
     """
     for words in (1, 6, 12, 30, 100, model.description.max_tokens):
         item = model.tokenizer.encode(["word " * words])[0]
-        batch = TokenBatch.pad([item], model.description.pad_token_id)
-        for stream in range(model.engine.info.streams):
-            if not np.isfinite(model.engine.run(batch, stream)).all():
-                raise FailedPrecondition(
-                    f"model {model.source.name} answers NaN or infinity; its weights are damaged, "
-                    "or precision is too low for it: try fp32",
-                    reason="MODEL_NOT_LOADABLE",
-                )
+        warm_engine(model.source, model.engine, item, model.description.pad_token_id)
 
 
-def _load_openvino(
-    folder: Path, digest: str, options: EngineOptions
-) -> tuple[ModelDescription, str, Engine]:
-    converted = converted_model(options.cache_folder, folder, digest)
+def warm_engine(
+    source: ModelSource, engine: Engine, item: TokenizedItem, pad_token_id: int
+) -> None:
+    """Runs one input on every stream; raises FailedPrecondition when the model answers NaN."""
+    batch = TokenBatch.pad([item], pad_token_id)
+    for stream in range(engine.info.streams):
+        if not np.isfinite(engine.run(batch, stream)).all():
+            raise FailedPrecondition(
+                f"model {source.name} answers NaN or infinity; its weights are damaged, "
+                "or precision is too low for it: try fp32",
+                reason="MODEL_NOT_LOADABLE",
+            )
+
+
+def start_engine(
+    kind: ModelKind[DescriptionT], folder: Path, digest: str, options: EngineOptions
+) -> tuple[DescriptionT, str, Engine]:
+    """The model's description, its tokenizer.json and a running engine; blocks."""
+    if options.engine == "torch" or (options.engine == "auto" and _has_cuda_device()):
+        return _start_torch(kind, folder, options)
+    converted = converted_model(kind, options.cache_folder, folder, digest)
     engine = OpenVinoEngine(
         converted.graph_file,
         converted.description.inputs,
@@ -107,18 +121,17 @@ def _load_openvino(
     return converted.description, converted.tokenizer_json, engine
 
 
-def _load_torch(
-    folder: Path, _digest: str, options: EngineOptions
-) -> tuple[ModelDescription, str, Engine]:
-    # Takes seconds and half a gigabyte: only where torch is the engine.
-    from services.inference.pipeline import load_pipeline  # noqa: PLC0415
-    from services.inference.torch_engine import TorchEngine  # noqa: PLC0415
-
+def _start_torch(
+    kind: ModelKind[DescriptionT], folder: Path, options: EngineOptions
+) -> tuple[DescriptionT, str, Engine]:
     try:
-        pipeline = load_pipeline(folder)
+        pipeline = kind.load(folder)
     except Exception as error:
         # transformers, safetensors and torch each have their own errors for a damaged model.
         raise not_loadable(folder, f"{type(error).__name__}: {error}") from error
+    # Imports torch: only where torch is the engine.
+    from services.inference.torch_engine import TorchEngine  # noqa: PLC0415
+
     engine = TorchEngine(pipeline, options.precision)
     return pipeline.description, pipeline.tokenizer_json, engine
 

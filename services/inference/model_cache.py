@@ -9,6 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
 
 import structlog
 
@@ -19,7 +20,8 @@ from services.inference.conversion import (
     TOKENIZER_FILE,
     convert_in_child,
 )
-from services.inference.description import ModelDescription
+from services.inference.fingerprint import file_sha256
+from services.inference.kinds import DescriptionT, ModelKind
 from sirdar.errors import FailedPrecondition
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -32,15 +34,17 @@ _CONVERTERS = ("openvino", "sentence-transformers", "tokenizers", "torch", "tran
 
 
 @dataclass(frozen=True, slots=True)
-class ConvertedModel:
+class ConvertedModel(Generic[DescriptionT]):
     """An entry of the cache, its checksums verified."""
 
     graph_file: Path
     tokenizer_json: str
-    description: ModelDescription
+    description: DescriptionT
 
 
-def converted_model(cache_folder: Path, model_folder: Path, digest: str) -> ConvertedModel:
+def converted_model(
+    kind: ModelKind[DescriptionT], cache_folder: Path, model_folder: Path, digest: str
+) -> ConvertedModel[DescriptionT]:
     """The converted form of a model with that content digest; converts it where there is none.
 
     Safe with several processes at once: each writes its own folder and renames
@@ -48,8 +52,8 @@ def converted_model(cache_folder: Path, model_folder: Path, digest: str) -> Conv
     Raises FailedPrecondition when the model cannot be converted or the cache
     folder not be written.
     """
-    entry = cache_folder / "openvino" / _key(digest)
-    found = _open(entry)
+    entry = cache_folder / "openvino" / _key(kind.name, digest)
+    found = _open(kind, entry)
     if found is not None:
         return found
     log.info("converting the model; later starts find it in the cache", cache=str(entry))
@@ -59,16 +63,16 @@ def converted_model(cache_folder: Path, model_folder: Path, digest: str) -> Conv
         with tempfile.TemporaryDirectory(prefix=".new-", dir=entry.parent) as work:
             built = Path(work) / "entry"
             built.mkdir()
-            convert_in_child(model_folder, built)
+            convert_in_child(kind, model_folder, built)
             _seal(built)
-            _publish(built, entry)
+            _publish(kind, built, entry)
     except OSError as error:
         raise FailedPrecondition(
             f"cannot write the converted model to {entry.parent}: {error.strerror}; "
             "free space there or set cache_folder to another folder",
             reason="CACHE_NOT_WRITABLE",
         ) from error
-    found = _open(entry)
+    found = _open(kind, entry)
     if found is None:
         raise FailedPrecondition(
             f"the converted model in {entry} is damaged right after it was written; "
@@ -78,35 +82,35 @@ def converted_model(cache_folder: Path, model_folder: Path, digest: str) -> Conv
     return found
 
 
-def _key(digest: str) -> str:
+def _key(kind: str, digest: str) -> str:
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _CONVERTERS]
-    parts = json.dumps([digest, FORMAT_VERSION, *versions])
+    parts = json.dumps([kind, digest, FORMAT_VERSION, *versions])
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
-def _open(entry: Path) -> ConvertedModel | None:
+def _open(kind: ModelKind[DescriptionT], entry: Path) -> ConvertedModel[DescriptionT] | None:
     """The entry, None when there is none or it is damaged."""
     try:
         manifest: dict[str, str] = json.loads((entry / _MANIFEST).read_text())
         for name, checksum in manifest.items():
-            if _checksum(entry / name) != checksum:
+            if file_sha256(entry / name) != checksum:
                 log.warning("damaged entry in the model cache; rebuilding it", file=name)
                 return None
         return ConvertedModel(
             entry / MODEL_FILE,
             (entry / TOKENIZER_FILE).read_text(encoding="utf-8"),
-            ModelDescription.from_json((entry / DESCRIPTION_FILE).read_text(encoding="utf-8")),
+            kind.description.from_json((entry / DESCRIPTION_FILE).read_text(encoding="utf-8")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _seal(entry: Path) -> None:
-    manifest = {file.name: _checksum(file) for file in sorted(entry.iterdir())}
+    manifest = {file.name: file_sha256(file) for file in sorted(entry.iterdir())}
     (entry / _MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
-def _publish(built: Path, entry: Path) -> None:
+def _publish(kind: ModelKind[DescriptionT], built: Path, entry: Path) -> None:
     """Renames a finished entry into place."""
     for _ in range(10):
         try:
@@ -115,7 +119,7 @@ def _publish(built: Path, entry: Path) -> None:
         except OSError:
             if not entry.exists():
                 raise
-        if _open(entry) is not None:
+        if _open(kind, entry) is not None:
             return  # another process was faster
         # Renamed first: two processes that remove a torn entry must not meet in it.
         torn = Path(tempfile.mkdtemp(prefix=".torn-", dir=entry.parent))
@@ -130,8 +134,3 @@ def _sweep(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _checksum(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

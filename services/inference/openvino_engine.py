@@ -29,6 +29,7 @@ class OpenVinoEngine:
         normalized: bool,
         precision: Precision = "auto",
         threads: int = 0,
+        batch_tokens: int = _BATCH_TOKENS,
     ) -> None:
         """`threads`: 0 for as many as this process has CPUs.
 
@@ -58,7 +59,7 @@ class OpenVinoEngine:
         self._inputs = inputs
         self._normalized = normalized
         self._requests: list[Any] = [compiled.create_infer_request() for _ in range(threads)]
-        self.info = EngineInfo("openvino", hint, "cpu", threads, _BATCH_TOKENS)
+        self.info = EngineInfo("openvino", hint, "cpu", threads, batch_tokens)
         # The first inference initialises statics of the binding under the GIL: two first
         # ones at the same time deadlock (seen with openvino 2026.4.1).
         item = TokenizedItem(np.zeros(1, np.int64), np.zeros(1, np.int64))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 import transformers
@@ -11,8 +11,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Normalize, Pooling, Transformer
 
 from services.inference.description import ModelDescription
+from services.inference.kinds import DescriptionT
 
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class PipelineModule(torch.nn.Module):
@@ -36,15 +37,16 @@ class PipelineModule(torch.nn.Module):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pipeline:
-    """A loaded model with what is needed to feed it."""
+class Pipeline(Generic[DescriptionT]):
+    """A loaded model of any kind with what is needed to feed it."""
 
-    module: PipelineModule
+    module: torch.nn.Module
+    """Takes the description's `inputs`, each int64 [rows, tokens]."""
     tokenizer_json: str
-    description: ModelDescription
+    description: DescriptionT
 
 
-def load_pipeline(folder: Path) -> Pipeline:
+def load_pipeline(folder: Path) -> Pipeline[ModelDescription]:
     """Loads a model on the CPU in the precision that it was saved in.
 
     Raises ValueError or TypeError for a model with parts that are not supported, and
@@ -62,9 +64,9 @@ def load_pipeline(folder: Path) -> Pipeline:
     accepted = set(tokenizer.model_input_names)
     description = ModelDescription(
         dimensions=int(model.get_embedding_dimension() or 0),
-        max_tokens=_max_tokens(transformer),
+        max_tokens=max_tokens(transformer),
         pad_token_id=int(tokenizer.pad_token_id or 0),
-        inputs=tuple(name for name in _INPUTS if name in accepted),
+        inputs=tuple(name for name in INPUTS if name in accepted),
         normalized=isinstance(model[-1], Normalize),
         prompt_names=tuple(sorted(name for name, text in prompts.items() if text)),
         **_prompts(prompts, model.default_prompt_name),
@@ -89,7 +91,8 @@ def _supported_transformer(model: SentenceTransformer) -> Transformer:
     return transformer
 
 
-def _max_tokens(transformer: Transformer) -> int:
+def max_tokens(transformer: Transformer) -> int:
+    """The longest input of a model, special tokens included."""
     # A tokenizer without a limit says 10**30.
     positions = getattr(transformer.config, "max_position_embeddings", None) or 512
     longest = transformer.max_seq_length or positions

@@ -26,9 +26,24 @@ def model_folder(source: ModelSource) -> Path:
     FailedPrecondition when it is not a sentence-transformers model or the hub
     cannot be reached.
     """
+    folder = find_folder(source, "modules.json")
+    if not (folder / "modules.json").is_file():
+        raise FailedPrecondition(
+            f"model {source.name}: {folder} has no modules.json, so it is not a "
+            "sentence-transformers model; save it with SentenceTransformer.save_pretrained",
+            reason="MODEL_NOT_LOADABLE",
+        )
+    return folder
+
+
+def find_folder(source: ModelSource, marker: str) -> Path:
+    """An existing folder with the model's files; errors as `model_folder`.
+
+    In a package it is the outermost that holds a file named `marker`.
+    """
     kind, _, rest = source.name.partition(":")
     if kind == "package" and rest:
-        return _package_folder(rest)
+        return _package_folder(rest, marker)
     if kind == "path" and rest:
         folder = Path(rest).expanduser()
     elif Path(source.name).is_dir():
@@ -41,16 +56,10 @@ def model_folder(source: ModelSource) -> Path:
             "sentence-transformers model",
             reason="MODEL_NOT_FOUND",
         )
-    if not (folder / "modules.json").is_file():
-        raise FailedPrecondition(
-            f"model {source.name}: {folder} has no modules.json, so it is not a "
-            "sentence-transformers model; save it with SentenceTransformer.save_pretrained",
-            reason="MODEL_NOT_LOADABLE",
-        )
     return folder
 
 
-def _package_folder(package: str) -> Path:
+def _package_folder(package: str, marker: str) -> Path:
     # The package is not imported: its metadata lists its files.
     try:
         distribution = importlib.metadata.distribution(package)
@@ -59,14 +68,14 @@ def _package_folder(package: str) -> Path:
             f"model package:{package}: the package is not installed; run: pip install {package}",
             reason="MODEL_NOT_FOUND",
         ) from error
-    for file in distribution.files or ():
-        if file.name == "modules.json":
-            path = Path(str(distribution.locate_file(file)))
-            if path.is_file():
-                return path.parent
+    markers = [file for file in distribution.files or () if file.name == marker]
+    for file in sorted(markers, key=lambda file: len(file.parts)):
+        path = Path(str(distribution.locate_file(file)))
+        if path.is_file():
+            return path.parent
     raise FailedPrecondition(
         f"model package:{package}: the installed package holds no sentence-transformers model "
-        "(no modules.json); reinstall it or name another",
+        f"(no {marker}); reinstall it or name another",
         reason="MODEL_NOT_LOADABLE",
     )
 

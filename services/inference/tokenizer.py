@@ -17,7 +17,7 @@ from services.inference.batch import TokenizedItem
 from services.runtime.cpu import available_cpus
 
 # A short query takes 11 us to tokenize, a trip to another thread and back about 60.
-_INLINE_CHARACTERS = 512
+INLINE_CHARACTERS = 512
 # Texts that are tokenized at once; the memory of their encodings is bounded so.
 _CHUNK_TEXTS = 64
 
@@ -32,12 +32,9 @@ class TextTokenizer:
 
     def __init__(self, tokenizer_json: str, max_tokens: int) -> None:
         """`tokenizer_json` is the content of a tokenizer.json file."""
-        self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        self._tokenizer.no_padding()
+        self._tokenizer = new_tokenizer(tokenizer_json)
         self._tokenizer.enable_truncation(max_tokens)
-        self._whole = Tokenizer.from_str(tokenizer_json)
-        self._whole.no_padding()
-        self._whole.no_truncation()
+        self._whole = new_tokenizer(tokenizer_json)
         self._threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="tokenizer")
 
     @property
@@ -47,22 +44,11 @@ class TextTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[TokenizedItem]:
         """One item a text; blocks."""
-        items: list[TokenizedItem] = []
-        for start in range(0, len(texts), _CHUNK_TEXTS):
-            chunk = list(texts[start : start + _CHUNK_TEXTS])
-            items.extend(
-                TokenizedItem(
-                    np.array(encoding.ids, np.int64),
-                    np.array(encoding.type_ids, np.int64),
-                    bool(encoding.overflowing),
-                )
-                for encoding in self._tokenizer.encode_batch_fast(chunk)
-            )
-        return items
+        return tokenize(self._tokenizer, texts)
 
     async def encode_off_loop(self, texts: Sequence[str]) -> list[TokenizedItem]:
         """The same for the event loop, which it holds only for what is shorter than a hop."""
-        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
+        if sum(map(len, texts)) <= INLINE_CHARACTERS:
             return self.encode(texts)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self.encode, texts)
@@ -83,3 +69,29 @@ class TextTokenizer:
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
+
+
+def new_tokenizer(tokenizer_json: str) -> Tokenizer:
+    """The tokenizer of a tokenizer.json file, which neither pads nor cuts."""
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def tokenize(
+    tokenizer: Tokenizer, inputs: Sequence[str] | Sequence[tuple[str, str]]
+) -> list[TokenizedItem]:
+    """One item an input, a text or a pair of texts; blocks."""
+    items: list[TokenizedItem] = []
+    for start in range(0, len(inputs), _CHUNK_TEXTS):
+        chunk = list(inputs[start : start + _CHUNK_TEXTS])
+        items.extend(
+            TokenizedItem(
+                np.array(encoding.ids, np.int64),
+                np.array(encoding.type_ids, np.int64),
+                bool(encoding.overflowing),
+            )
+            for encoding in tokenizer.encode_batch_fast(chunk)
+        )
+    return items

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from services.inference.batch import TokenBatch
 from services.inference.engine import EngineInfo, Precision, normalize
+from services.inference.kinds import DescriptionT
 from services.inference.pipeline import Pipeline
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -16,7 +17,7 @@ _BATCH_TOKENS_CUDA = 16_384
 class TorchEngine:
     """Runs on CUDA where there is a device, otherwise on the CPU. One stream."""
 
-    def __init__(self, pipeline: Pipeline, precision: Precision = "auto") -> None:
+    def __init__(self, pipeline: Pipeline[DescriptionT], precision: Precision = "auto") -> None:
         cuda = torch.cuda.is_available()
         self._device = torch.device("cuda:0" if cuda else "cpu")
         if precision == "auto":

@@ -16,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 
 from services.inference.batch import TokenBatch
 from services.inference.fingerprint import content_digest
+from services.inference.kinds import BI_ENCODER
 from services.inference.loading import EngineOptions, LoadedModel, load_model
 from services.inference.model_cache import converted_model
 from services.inference.source import ModelSource, model_folder
@@ -39,7 +40,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_cache(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder that has the tiny model converted already."""
     cache = tmp_path_factory.mktemp("cache")
-    converted_model(cache, tiny, content_digest(tiny))
+    converted_model(BI_ENCODER, cache, tiny, content_digest(tiny))
     return cache
 
 
@@ -95,6 +96,7 @@ def test_warm_start_imports_no_torch() -> None:
     program = f"""
 import sys
 from pathlib import Path
+from services.inference.kinds import BI_ENCODER
 from services.inference.loading import EngineOptions, load_model
 from services.inference.source import ModelSource
 options = EngineOptions("openvino", "auto", 0, Path({str(model_cache())!r}))
@@ -146,11 +148,11 @@ def test_engine_and_precision_do_not_change_the_fingerprint(tiny: Path, tiny_cac
 def test_torn_cache_entry_is_rebuilt(tiny: Path, tiny_cache: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_cache, tmp_path, dirs_exist_ok=True)
     digest = content_digest(tiny)
-    graph = converted_model(tmp_path, tiny, digest).graph_file
+    graph = converted_model(BI_ENCODER, tmp_path, tiny, digest).graph_file
     weights = graph.with_suffix(".bin")
     good = weights.read_bytes()
     weights.write_bytes(good[: len(good) // 2])
-    assert converted_model(tmp_path, tiny, digest).graph_file == graph
+    assert converted_model(BI_ENCODER, tmp_path, tiny, digest).graph_file == graph
     assert weights.read_bytes() == good
     assert [entry.name for entry in graph.parent.parent.iterdir()] == [graph.parent.name]
 
@@ -158,7 +160,9 @@ def test_torn_cache_entry_is_rebuilt(tiny: Path, tiny_cache: Path, tmp_path: Pat
 def test_two_processes_may_convert_the_same_model(tiny: Path, tmp_path: Path) -> None:
     digest = content_digest(tiny)
     with ThreadPoolExecutor(2) as threads:
-        both = list(threads.map(lambda _: converted_model(tmp_path, tiny, digest), range(2)))
+        both = list(
+            threads.map(lambda _: converted_model(BI_ENCODER, tmp_path, tiny, digest), range(2))
+        )
     assert both[0] == both[1]
     assert len(list((tmp_path / "openvino").iterdir())) == 1
 

@@ -1,0 +1,75 @@
+"""A cross-encoder from its folder to an engine that is ready to score pairs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.inference.adapter import adapter_digest, read_adapter
+from services.inference.description import ActivationName, CrossEncoderDescription
+from services.inference.engine import Engine
+from services.inference.fingerprint import content_digest
+from services.inference.kinds import CROSS_ENCODER
+from services.inference.loading import EngineOptions, log_loaded, start_engine, warm_engine
+from services.inference.pair_tokenizer import PairTokenizer
+from services.inference.source import ModelSource
+
+Activation = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def _identity(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return logits
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    # By tanh, which does not overflow.
+    scores: NDArray[np.float64] = 0.5 * (1.0 + np.tanh(0.5 * logits))
+    return scores
+
+
+_ACTIVATIONS: dict[ActivationName, Activation] = {
+    "identity": _identity,
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedCrossEncoder:
+    """A cross-encoder that can be run, warm. Its engine's rows are logits [pairs, 1]."""
+
+    source: ModelSource
+    description: CrossEncoderDescription
+    tokenizer: PairTokenizer
+    engine: Engine
+
+    def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The model's own activation of logits, of any shape."""
+        activation = _ACTIVATIONS[self.description.activation]
+        return activation(logits.astype(np.float64)).astype(np.float32)
+
+    def close(self) -> None:
+        self.tokenizer.close()
+        self.engine.close()
+
+
+def load_cross_encoder(
+    source: ModelSource, folder: Path, options: EngineOptions
+) -> LoadedCrossEncoder:
+    """Converts where needed, compiles and warms the model in a folder; blocks.
+
+    Raises FailedPrecondition, with the fix, when it cannot be loaded.
+    """
+    adapter = read_adapter(folder)
+    digest = content_digest(folder) if adapter is None else adapter_digest(adapter)
+    description, tokenizer_json, engine = start_engine(CROSS_ENCODER, folder, digest, options)
+    tokenizer = PairTokenizer(tokenizer_json, description.max_tokens)
+    model = LoadedCrossEncoder(source, description, tokenizer, engine)
+    # The first pair of each length takes up to five times as long.
+    for words in (1, 30, 60, 100, 150, description.max_tokens):
+        item = tokenizer.encode("word", ["word " * words])[0]
+        warm_engine(source, engine, item, description.pad_token_id)
+    log_loaded(source, engine)
+    return model
