@@ -91,7 +91,9 @@ class TierServer:
         """Drains: NOT_SERVING, notice, end of streams, end of calls in flight, stop."""
         SERVING.labels(self.tier).set(0)
         await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(self._settings.drain_notice_seconds)
+        if self._handlers.open and not self.drain.draining:
+            # Callers that never came, or were told before, need no time to notice.
+            await asyncio.sleep(self._settings.drain_notice_seconds)
         self.drain.begin()
         await self._server.stop(self._settings.drain_grace_seconds)
 

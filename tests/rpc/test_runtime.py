@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -206,6 +207,26 @@ async def test_draining_ends_streams_and_finishes_calls_in_flight() -> None:
         assert await stream.read() is grpc.aio.EOF
         assert isinstance(await slow, embedder_pb2.EmbedTextsResponse)
         await stopping
+
+
+async def test_a_draining_server_gives_notice_once() -> None:
+    began = time.monotonic()
+    async with serve("probe", ProbeSettings(drain_notice_seconds=0.5), Tier().wire):
+        pass
+    assert 0.5 <= time.monotonic() - began < 0.9
+
+
+async def test_a_tier_that_cannot_start_ends_without_notice() -> None:
+    @asynccontextmanager
+    async def wire(settings: ProbeSettings, server: TierServer) -> AsyncIterator[None]:
+        raise FailedPrecondition("no model")
+        yield
+
+    began = time.monotonic()
+    with pytest.raises(FailedPrecondition):
+        async with serve("probe", ProbeSettings(drain_notice_seconds=0.5), wire):
+            pass
+    assert time.monotonic() - began < 0.4
 
 
 async def _finish(call: Any) -> Any:
