@@ -23,7 +23,8 @@ def up(
         typer.Option(
             min=1,
             max=65_400,
-            help="Port of the gateway. Embedder and retriever follow (+1, +2), metrics at +90 on.",
+            help="Port of the gateway. Embedder, retriever and reranker follow (+1 to +3), "
+            "metrics at +90 on.",
         ),
     ] = 7700,
     data: Annotated[
@@ -36,6 +37,13 @@ def up(
             show_default="the embedder's own",
         ),
     ] = "",
+    reranker: Annotated[
+        str,
+        typer.Option(
+            help="Model of the reranker, named likewise, or none to do without.",
+            show_default="the built-in one",
+        ),
+    ] = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show the tiers' logs.")] = False,
 ) -> None:
     """Start all tiers on this machine, until Ctrl-C."""
@@ -46,7 +54,9 @@ def up(
 
     folder = data or Path(platformdirs.user_data_dir("sirdar", appauthor=False))
     console = UpConsole(quiet=quiet)
-    stack = Stack(folder.expanduser().absolute(), port=port, model=model, log=console.log)
+    stack = Stack(
+        folder.expanduser().absolute(), port=port, model=model, reranker=reranker, log=console.log
+    )
     sys.exit(run(stack, console))
 
 

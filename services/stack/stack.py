@@ -17,6 +17,7 @@ from services.stack.process import LogSink, TierProcess
 from services.stack.tiers import TIERS, Layout, Tier, layout_at
 from sirdar.errors import Unavailable
 
+NO_RERANKER = "none"
 _POLL_SECONDS = 0.05
 
 OnReady = Callable[[str, float], None]
@@ -48,6 +49,7 @@ class Stack:
     """The tiers on loopback, over one data folder. Use it with `with` or `async with`.
 
     `port` is the gateway's, the others follow it; None takes free ports.
+    `reranker` is the reranker's model, or NO_RERANKER to do without that tier.
     `environment` adds settings, such as `SIRDAR_RETRIEVER_DEFAULT_SHARDS`.
     The tiers end with this process, however it ends.
     """
@@ -58,15 +60,20 @@ class Stack:
         *,
         port: int | None = None,
         model: str = "",
+        reranker: str = "",
         tiers: Sequence[Tier] = TIERS,
         environment: Mapping[str, str] | None = None,
         log: LogSink = _ignore_log,
     ) -> None:
-        self.tiers = tiers
+        self.tiers = (
+            [tier for tier in tiers if tier.name != "reranker"]
+            if reranker == NO_RERANKER
+            else tiers
+        )
         self.layout = (
-            _free_layout(tiers, data_folder, model)
+            _free_layout(self.tiers, data_folder, model, reranker)
             if port is None
-            else layout_at(port, tiers, data_folder, model)
+            else layout_at(port, self.tiers, data_folder, model, reranker)
         )
         # How long a tier may take to be SERVING, a model's first conversion
         # included, and to drain.
@@ -191,7 +198,9 @@ class Stack:
                 time.sleep(_POLL_SECONDS)
 
 
-def _free_layout(tiers: Sequence[Tier], data_folder: Path, model: str) -> Layout:
+def _free_layout(
+    tiers: Sequence[Tier], data_folder: Path, model: str, reranker_model: str
+) -> Layout:
     ports = free_ports(2 * len(tiers))
     names = [tier.name for tier in tiers]
     return Layout(
@@ -199,6 +208,7 @@ def _free_layout(tiers: Sequence[Tier], data_folder: Path, model: str) -> Layout
         metrics_ports=dict(zip(names, ports[len(tiers) :], strict=True)),
         data_folder=data_folder,
         model=model,
+        reranker_model=reranker_model,
     )
 
 

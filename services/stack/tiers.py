@@ -17,6 +17,8 @@ class Layout:
     metrics_ports: Mapping[str, int]
     data_folder: Path
     model: str = ""
+    """The embedder's; empty: its default."""
+    reranker_model: str = ""
 
     def address(self, tier: str) -> str:
         return f"{HOST}:{self.ports[tier]}"
@@ -53,10 +55,18 @@ def _embedder(layout: Layout) -> Mapping[str, str]:
     return {"MODEL": layout.model} if layout.model else {}
 
 
+def _reranker(layout: Layout) -> Mapping[str, str]:
+    return {"MODEL": layout.reranker_model} if layout.reranker_model else {}
+
+
 def _gateway(layout: Layout) -> Mapping[str, str]:
+    reranker = (
+        {"RERANKER_ADDRESS": layout.address("reranker")} if "reranker" in layout.ports else {}
+    )
     return {
         "EMBEDDER_ADDRESS": layout.address("embedder"),
         "RETRIEVER_ADDRESSES": json.dumps([layout.address("retriever")]),
+        **reranker,
     }
 
 
@@ -64,15 +74,23 @@ def _gateway(layout: Layout) -> Mapping[str, str]:
 TIERS: Sequence[Tier] = (
     Tier("retriever", "services.retriever", 2, _retriever),
     Tier("embedder", "services.embedder", 1, _embedder),
+    Tier("reranker", "services.reranker", 3, _reranker),
     Tier("gateway", "gateway", 0, _gateway),
 )
 
 
-def layout_at(port: int, tiers: Sequence[Tier], data_folder: Path, model: str = "") -> Layout:
+def layout_at(
+    port: int,
+    tiers: Sequence[Tier],
+    data_folder: Path,
+    model: str = "",
+    reranker_model: str = "",
+) -> Layout:
     """The layout whose gateway is at `port` and the rest beside it."""
     return Layout(
         ports={tier.name: port + tier.port_offset for tier in tiers},
         metrics_ports={tier.name: port + METRICS_OFFSET + tier.port_offset for tier in tiers},
         data_folder=data_folder,
         model=model,
+        reranker_model=reranker_model,
     )

@@ -17,7 +17,7 @@ from services.runtime.settings import ServerSettings, load_settings, server_conf
 NAME = next(
     (
         name
-        for name in ("gateway", "embedder", "retriever")
+        for name in ("gateway", "embedder", "retriever", "reranker")
         if f"SIRDAR_{name.upper()}_PORT" in os.environ
     ),
     "gateway",
@@ -30,6 +30,7 @@ class StandInSettings(ServerSettings):
     model: str = ""
     data_folder: str = ""
     embedder_address: str = ""
+    reranker_address: str = ""
     retriever_addresses: tuple[str, ...] = ()
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from services.stack.ports import free_ports
-from services.stack.stack import Stack, TierDied
+from services.stack.stack import NO_RERANKER, Stack, TierDied
 from services.stack.tiers import TIERS, Tier, layout_at
 from sirdar.client import Client, Health
 from sirdar.errors import FailedPrecondition, Unavailable
@@ -54,13 +54,29 @@ def gone(pids: list[int]) -> bool:
 
 def test_all_tiers_serve_inside_the_block_and_none_is_left_after_it(stack: Stack) -> None:
     with stack:
-        assert set(stack.addresses) == {"retriever", "embedder", "gateway"}
+        assert set(stack.addresses) == {"retriever", "embedder", "reranker", "gateway"}
         for address in stack.addresses.values():
             with Client(address) as client:
                 assert client.health() is Health.SERVING
         pids = [stack.process(name).pid for name in stack.addresses]
         assert stack.layout.data_folder.is_dir()
     assert gone(pids)
+
+
+def test_a_stack_may_do_without_a_reranker(tmp_path: Path) -> None:
+    with Stack(tmp_path, tiers=STAND_INS, reranker=NO_RERANKER) as stack:
+        assert set(stack.addresses) == {"retriever", "embedder", "gateway"}
+    gateway = next(tier for tier in stack.tiers if tier.name == "gateway")
+    assert "SIRDAR_GATEWAY_RERANKER_ADDRESS" not in gateway.environment(stack.layout)
+
+
+def test_the_model_and_the_address_of_the_reranker_reach_the_tiers(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, reranker="builtin:x")
+    settings = {
+        name: value for t in stack.tiers for name, value in t.environment(stack.layout).items()
+    }
+    assert settings["SIRDAR_RERANKER_MODEL"] == "builtin:x"
+    assert settings["SIRDAR_GATEWAY_RERANKER_ADDRESS"] == stack.addresses["reranker"]
 
 
 async def test_the_block_may_be_async(stack: Stack) -> None:
@@ -77,7 +93,7 @@ def test_tiers_report_ready_and_stop_from_the_gateway_back(tmp_path: Path) -> No
     stack.start(ready.__setitem__)
     stack.stop()
     assert set(ready) == set(stack.addresses)
-    assert log.tiers("stopped") == ["gateway", "embedder", "retriever"]
+    assert log.tiers("stopped") == ["gateway", "reranker", "embedder", "retriever"]
 
 
 def test_a_taken_port_is_named_with_its_tier_its_owner_and_the_option(tmp_path: Path) -> None:
@@ -172,7 +188,7 @@ def run_up(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
     )
     assert process.stdout is not None
     pids = [int(pid) for pid in process.stdout.readline().split()]
-    assert len(pids) == 3, process.communicate()[1]
+    assert len(pids) == len(STAND_INS), process.communicate()[1]
     return process, pids
 
 
@@ -207,7 +223,7 @@ def test_up_ends_when_a_tier_dies_and_names_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tier", TIERS, ids=lambda tier: tier.name)
 def test_the_modules_and_settings_of_the_tiers_exist(tier: Tier, tmp_path: Path) -> None:
     """Each real tier knows every variable that the stack gives it."""
-    layout = layout_at(7700, TIERS, tmp_path, model="package:none")
+    layout = layout_at(7700, TIERS, tmp_path, "package:none", "builtin:none")
     program = f"""
 from {tier.module}.settings import {tier.name.capitalize()}Settings as Settings
 from services.runtime.settings import load_settings
@@ -227,8 +243,9 @@ print(load_settings(Settings, []).port)
 
 def test_ports_of_a_layout_follow_the_gateway(tmp_path: Path) -> None:
     layout = layout_at(7700, TIERS, tmp_path)
-    assert layout.ports == {"gateway": 7700, "embedder": 7701, "retriever": 7702}
-    assert layout.metrics_ports == {"gateway": 7790, "embedder": 7791, "retriever": 7792}
+    ports = {"gateway": 7700, "embedder": 7701, "retriever": 7702, "reranker": 7703}
+    assert layout.ports == ports
+    assert layout.metrics_ports == {name: port + 90 for name, port in ports.items()}
 
 
 def test_free_ports_differ() -> None:

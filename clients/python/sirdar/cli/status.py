@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from sirdar.client import Collection
 
 # Where `sirdar up` puts the tiers, counted from the gateway's port.
-_BESIDE_GATEWAY = {"embedder": 1, "retriever": 2}
+_BESIDE_GATEWAY = {"embedder": 1, "retriever": 2, "reranker": 3}
+# Searches go on without it, and a stack may be started without it.
+_OPTIONAL = "reranker"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _HEALTH_TIMEOUT_SECONDS = 5.0
 
@@ -43,14 +45,14 @@ def status(
         ),
     ] = None,
 ) -> None:
-    """Show the health of the tiers and what is stored; exit code 1 if a tier does not serve."""
+    """Show the health of the tiers and what is stored; exit code 1 where a needed one is down."""
     connection: Connection = context.obj
     tiers = [_ask(connection, name, at) for name, at in _addresses(connection, tier or [])]
     _show_tiers(tiers)
     if tiers[0].serving:
         with explained(connection), connection.open() as client:
             _show_collections(list(client.list_collections()))
-    if not all(one.serving for one in tiers):
+    if not all(one.serving for one in tiers if tier or one.name != _OPTIONAL):
         raise typer.Exit(1)
 
 
