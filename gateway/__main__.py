@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway.backends import Embedder, Reranker, Retriever
+from gateway.http.app import build_app
+from gateway.http.server import HttpServer
 from gateway.servicer import SERVICE, SearchServicer
 from gateway.settings import GatewaySettings
 from services.runtime.server import TierServer, run
@@ -23,6 +25,11 @@ async def wire(settings: GatewaySettings, server: TierServer) -> AsyncIterator[N
     try:
         servicer = SearchServicer(settings, server.drain, embedder, retriever, reranker)
         server.register(search_pb2_grpc.add_SearchServiceServicer_to_server, servicer, SERVICE)
+        if settings.http_port is not None:
+            app = build_app(settings, server, servicer, embedder, retriever, reranker)
+            http = HttpServer(settings, app)
+            await http.start()
+            server.beside.append(http)
         yield
     finally:
         await embedder.close()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.runtime.channel import ClientTls, open_channel
 from services.runtime.deadline import outgoing_timeout, remaining_seconds
@@ -35,9 +36,24 @@ class Method(Protocol[Reply_co]):
 class Tier:
     """A tier behind a channel."""
 
-    def __init__(self, name: str, address: str) -> None:
-        self._name = name
+    def __init__(self, name: str, address: str, channel: grpc.aio.Channel) -> None:
+        self.name = name
         self._address = address
+        self._channel = channel
+        self._health = health_pb2_grpc.HealthStub(channel)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def serving(self, limit_seconds: float) -> bool:
+        """Whether the tier can be reached and says that it is SERVING."""
+        try:
+            answer = await self._health.Check(
+                health_pb2.HealthCheckRequest(), timeout=outgoing_timeout(limit_seconds)
+            )
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def call(self, method: Method[Reply], request: Any, limit_seconds: float) -> Reply:
         """Calls with the time that is left, at most the limit.
@@ -56,13 +72,13 @@ class Tier:
             return error
         if isinstance(error, Unavailable):
             return Unavailable(
-                f"the {self._name} at {self._address} cannot be reached; check that it runs",
-                reason=f"{self._name.upper()}_UNREACHABLE",
+                f"the {self.name} at {self._address} cannot be reached; check that it runs",
+                reason=f"{self.name.upper()}_UNREACHABLE",
             )
         if isinstance(error, DeadlineExceeded) and remaining_seconds() != 0.0:
             return DeadlineExceeded(
-                f"the {self._name} did not answer within {timeout:.3g} s",
-                reason=f"{self._name.upper()}_TIMEOUT",
+                f"the {self.name} did not answer within {timeout:.3g} s",
+                reason=f"{self.name.upper()}_TIMEOUT",
             )
         return error
 
@@ -79,20 +95,17 @@ class Embedder(Tier):
     """Client of the embedder."""
 
     def __init__(self, address: str, max_message_bytes: int, tls: ClientTls | None) -> None:
-        super().__init__("embedder", address)
-        self._channel = open_channel(
+        channel = open_channel(
             address,
             # Embedding has no effects: all of it may run twice.
             retry_methods=["sirdar.v1.EmbedderService"],
             max_message_bytes=max_message_bytes,
             tls=tls,
         )
+        super().__init__("embedder", address, channel)
         self._stub: embedder_pb2_grpc.EmbedderServiceAsyncStub = (
-            embedder_pb2_grpc.EmbedderServiceStub(self._channel)  # type: ignore[assignment]
+            embedder_pb2_grpc.EmbedderServiceStub(channel)  # type: ignore[assignment]
         )
-
-    async def close(self) -> None:
-        await self._channel.close()
 
     async def embed_query(
         self, text: str, model: common_pb2.ModelRef, fingerprint: str, limit_seconds: float
@@ -123,6 +136,20 @@ class Embedder(Tier):
         response = await self.call(self._stub.EmbedTexts, request, limit_seconds)
         return [item.vector if item.HasField("vector") else None for item in response.embeddings]
 
+    async def embed_texts(
+        self,
+        texts: Sequence[str],
+        model: common_pb2.ModelRef,
+        prompt: embedder_pb2.InputType.ValueType,
+        limit_seconds: float,
+    ) -> list[embedder_pb2.TextEmbedding]:
+        """A float32 vector, or an error, for each text, in order."""
+        request = embedder_pb2.EmbedTextsRequest(
+            model=model, texts=texts, input_type=prompt, dtype=common_pb2.DTYPE_FLOAT32
+        )
+        response = await self.call(self._stub.EmbedTexts, request, limit_seconds)
+        return list(response.embeddings)
+
     async def embed_documents(
         self,
         documents: list[document_pb2.Document],
@@ -152,21 +179,18 @@ class Retriever(Tier):
     _SEARCHES = ("SearchPassages", "ListShards")
 
     def __init__(self, address: str, max_message_bytes: int, tls: ClientTls | None) -> None:
-        super().__init__("retriever", address)
         service = "sirdar.v1.RetrieverService"
-        self._channel = open_channel(
+        channel = open_channel(
             address,
             # Not the writes: one that was cut off may have been committed.
             retry_methods=[f"{service}/{name}" for name in (*self._READS, *self._SEARCHES)],
             max_message_bytes=max_message_bytes,
             tls=tls,
         )
+        super().__init__("retriever", address, channel)
         self.rpc: retriever_pb2_grpc.RetrieverServiceAsyncStub = (
-            retriever_pb2_grpc.RetrieverServiceStub(self._channel)  # type: ignore[assignment]
+            retriever_pb2_grpc.RetrieverServiceStub(channel)  # type: ignore[assignment]
         )
-
-    async def close(self) -> None:
-        await self._channel.close()
 
     async def search(
         self, request: retriever_pb2.SearchPassagesRequest, limit_seconds: float
@@ -178,20 +202,17 @@ class Reranker(Tier):
     """Client of the reranker. `rpc` are its methods, for `call`."""
 
     def __init__(self, address: str, max_message_bytes: int, tls: ClientTls | None) -> None:
-        super().__init__("reranker", address)
-        self._channel = open_channel(
+        channel = open_channel(
             address,
             # Scoring has no effects.
             retry_methods=["sirdar.v1.RerankerService"],
             max_message_bytes=max_message_bytes,
             tls=tls,
         )
+        super().__init__("reranker", address, channel)
         self.rpc: reranker_pb2_grpc.RerankerServiceAsyncStub = (
-            reranker_pb2_grpc.RerankerServiceStub(self._channel)  # type: ignore[assignment]
+            reranker_pb2_grpc.RerankerServiceStub(channel)  # type: ignore[assignment]
         )
-
-    async def close(self) -> None:
-        await self._channel.close()
 
     async def logits(
         self, query: str, passages: Sequence[str], limit_seconds: float
@@ -219,3 +240,7 @@ class Reranker(Tier):
                 f"the reranker scored none of {len(passages)} passages", reason="NOTHING_SCORED"
             )
         return logits
+
+    async def models(self, limit_seconds: float) -> list[common_pb2.ModelInfo]:
+        request = reranker_pb2.RerankerServiceListModelsRequest()
+        return list((await self.call(self.rpc.ListModels, request, limit_seconds)).models)

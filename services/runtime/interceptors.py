@@ -29,6 +29,18 @@ def request_id() -> str:
     return _request_id.get()
 
 
+def begin_request(asked: str) -> str:
+    """Gives the current call its id for calls and log lines: the caller's, or a new one.
+
+    Only what may stand in a header of the next call is taken over.
+    """
+    usable = asked.isascii() and asked.isprintable()
+    identity = (asked[:64] if usable else "") or secrets.token_hex(8)
+    _request_id.set(identity)
+    structlog.contextvars.bind_contextvars(request_id=identity)
+    return identity
+
+
 # Messages are opaque here: a handler's own types stay with its servicer.
 Request = Any
 Response = Any
@@ -109,13 +121,11 @@ class MethodInterceptor:
     def _begin(self, context: Context) -> float:
         self._in_flight.inc()
         set_deadline(context.time_remaining())
-        identity = ""
+        asked = ""
         for key, value in context.invocation_metadata() or ():
             if key == REQUEST_ID:
-                identity = str(value)[:64]
-        identity = identity or secrets.token_hex(8)
-        _request_id.set(identity)
-        structlog.contextvars.bind_contextvars(request_id=identity)
+                asked = str(value)
+        identity = begin_request(asked)
         context.set_trailing_metadata(((REQUEST_ID, identity),))
         return time.perf_counter()
 

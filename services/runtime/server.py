@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import structlog
@@ -26,6 +26,15 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+class Beside(Protocol):
+    """A server of the same process that speaks something else."""
+
+    port: int
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Takes nothing new, lets what runs finish in time, ends the rest. May be called twice."""
+
+
 class TierServer:
     """A tier's server: health, reflection, channelz and the services that the tier registers.
 
@@ -36,9 +45,13 @@ class TierServer:
     def __init__(self, tier: str, settings: ServerSettings) -> None:
         self.tier = tier
         self.drain = Drain()
+        # False from the moment that the server begins to stop.
+        self.serving = False
         self.port = 0
         self._settings = settings
         self._services: list[str] = []
+        # Other servers of the process, which stop in the same drain, side by side.
+        self.beside: list[Beside] = []
         self._handlers = Handlers(tier)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
@@ -86,16 +99,22 @@ class TierServer:
         for service in ("", *self._services):
             await self._health.set(service, _SERVING)
         SERVING.labels(self.tier).set(1)
+        self.serving = True
 
     async def stop(self) -> None:
         """Drains: NOT_SERVING, notice, end of streams, end of calls in flight, stop."""
         SERVING.labels(self.tier).set(0)
+        self.serving = False
         await self._health.enter_graceful_shutdown()
         if self._handlers.open and not self.drain.draining:
             # Callers that never came, or were told before, need no time to notice.
             await asyncio.sleep(self._settings.drain_notice_seconds)
         self.drain.begin()
-        await self._server.stop(self._settings.drain_grace_seconds)
+        grace_seconds = self._settings.drain_grace_seconds
+        await asyncio.gather(
+            self._server.stop(grace_seconds),
+            *(beside.stop(grace_seconds) for beside in self.beside),
+        )
 
 
 def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:

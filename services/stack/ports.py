@@ -23,6 +23,8 @@ def check_ports(layout: Layout, tiers: Sequence[Tier]) -> None:
     """Raises FailedPrecondition that names each port that is taken, for whom and by whom."""
     wanted = [(layout.ports[tier.name], tier.name) for tier in tiers]
     wanted += [(layout.metrics_ports[tier.name], f"{tier.name} metrics") for tier in tiers]
+    if any(tier.name == "gateway" for tier in tiers):
+        wanted.append((layout.http_port, "gateway HTTP"))
     taken = [
         f"port {port} ({purpose}) is taken{_by(port)}"
         for port, purpose in sorted(wanted)

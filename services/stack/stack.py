@@ -113,6 +113,11 @@ class Stack:
         return self.layout.address("gateway")
 
     @property
+    def http_address(self) -> str:
+        """The gateway's, for HTTP."""
+        return self.layout.http_address
+
+    @property
     def addresses(self) -> dict[str, str]:
         """Of every tier, by its name."""
         return {tier.name: self.layout.address(tier.name) for tier in self.tiers}
@@ -201,11 +206,12 @@ class Stack:
 def _free_layout(
     tiers: Sequence[Tier], data_folder: Path, model: str, reranker_model: str
 ) -> Layout:
-    ports = free_ports(2 * len(tiers))
+    *ports, http_port = free_ports(2 * len(tiers) + 1)
     names = [tier.name for tier in tiers]
     return Layout(
         ports=dict(zip(names, ports, strict=False)),
         metrics_ports=dict(zip(names, ports[len(tiers) :], strict=True)),
+        http_port=http_port,
         data_folder=data_folder,
         model=model,
         reranker_model=reranker_model,

@@ -7,14 +7,19 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 METRICS_OFFSET = 90
+HTTP_OFFSET = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything is: the ports of each tier by its name, the data, the model."""
+    """Where everything is: the ports of each tier by its name, the data, the model.
+
+    `http_port` is the gateway's.
+    """
 
     ports: Mapping[str, int]
     metrics_ports: Mapping[str, int]
+    http_port: int
     data_folder: Path
     model: str = ""
     """The embedder's; empty: its default."""
@@ -22,6 +27,10 @@ class Layout:
 
     def address(self, tier: str) -> str:
         return f"{HOST}:{self.ports[tier]}"
+
+    @property
+    def http_address(self) -> str:
+        return f"{HOST}:{self.http_port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,7 @@ def _gateway(layout: Layout) -> Mapping[str, str]:
         {"RERANKER_ADDRESS": layout.address("reranker")} if "reranker" in layout.ports else {}
     )
     return {
+        "HTTP_PORT": str(layout.http_port),
         "EMBEDDER_ADDRESS": layout.address("embedder"),
         "RETRIEVER_ADDRESSES": json.dumps([layout.address("retriever")]),
         **reranker,
@@ -90,6 +100,7 @@ def layout_at(
     return Layout(
         ports={tier.name: port + tier.port_offset for tier in tiers},
         metrics_ports={tier.name: port + METRICS_OFFSET + tier.port_offset for tier in tiers},
+        http_port=port + HTTP_OFFSET,
         data_folder=data_folder,
         model=model,
         reranker_model=reranker_model,

@@ -39,6 +39,7 @@ async def running(index_patience_seconds: float = 15) -> AsyncIterator[Gateway]:
         gateway_settings = GatewaySettings(
             port=0,
             metrics_port=None,
+            http_port=None,
             embedder_address=embedder_address,
             retriever_addresses=(retriever_address,),
             index_patience_seconds=index_patience_seconds,

@@ -42,6 +42,7 @@ async def test_a_client_reaches_a_gateway_over_tls(certificates: Certificates) -
         settings = GatewaySettings(
             port=0,
             metrics_port=None,
+            http_port=None,
             embedder_address=embedder,
             retriever_addresses=(retriever,),
             tls_certificate_file=certificates.certificate,

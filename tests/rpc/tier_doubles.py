@@ -36,6 +36,9 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
     refused_ids: dict[str, SirdarError] = field(default_factory=dict)
     fingerprint: str = "f1"
     embedded: list[str] = field(default_factory=list)
+    # Before texts are answered; who leaves meanwhile is noted.
+    delay_seconds: float = 0.0
+    cancelled: bool = False
 
     # Texts with this word point one way, all others the other way.
     word: str = ""
@@ -53,6 +56,11 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
             raise FailedPrecondition("another space", reason="SPACE_MISMATCH")
 
     async def EmbedTexts(self, request: Any, context: Any) -> Any:
+        try:
+            await asyncio.sleep(self.delay_seconds)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
         self._fail(request.expected_fingerprint)
         items = [embedder_pb2.TextEmbedding(vector=self.vector_of(text)) for text in request.texts]
         space = common_pb2.EmbeddingSpace()

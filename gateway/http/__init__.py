@@ -1,0 +1,1 @@
+"""The gateway's HTTP server: the contract as JSON, and doors that other APIs' clients fit."""
