@@ -84,7 +84,9 @@ class PassageSplitter:
                 passages.extend(self._split_again(lead, piece, at, capacity))
             else:
                 passages.append(Passage(at, at + len(piece), item))
-        return passages
+        # The last piece of a segment, or of one that was split again, may start behind the
+        # overlap with which the next begins.
+        return sorted(passages, key=lambda passage: (passage.start, passage.end))
 
     def _split_again(self, lead: str, text: str, at: int, capacity: int) -> Iterator[Passage]:
         """For what turned out too long: some tokenizers count differently behind a title."""

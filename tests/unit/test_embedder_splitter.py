@@ -1,6 +1,7 @@
 """Long documents become passages that fit the window, cover the text and know their place."""
 
 import itertools
+import random
 
 import pytest
 
@@ -96,6 +97,21 @@ def test_any_long_text_is_split_and_covered(text: str) -> None:
     # Even one endless word: a passage is something that can be shown.
     assert all(passage.end - passage.start <= 8 * 256 for passage in passages)
     assert len(passages) < len(text) / 50
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_passages_come_in_the_order_of_their_starts(seed: int) -> None:
+    """Over 16,000 characters the splitter works in segments, which overlap, too."""
+    chosen = random.Random(seed)
+    text = " ".join(
+        "".join(chosen.choices("aeionrst", k=chosen.randint(2, 9)))
+        + (". " if chosen.random() < 0.07 else "")
+        for _ in range(10_000)
+    )
+    passages = splitter().split("", text)
+    starts = [passage.start for passage in passages]
+    assert starts == sorted(starts)
+    assert uncovered(text, passages) == ""
 
 
 def test_smaller_window_than_the_models() -> None:
