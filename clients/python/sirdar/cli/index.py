@@ -1,9 +1,6 @@
 """The command `sirdar index`."""
 
 import sys
-import time
-from collections import deque
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,19 +11,20 @@ from sirdar.cli.connection import Connection
 from sirdar.cli.terminal import explained
 
 if TYPE_CHECKING:
+    from sirdar.cli.index_run import IndexRun
+    from sirdar.cli.inputs import Input
     from sirdar.cli.progress import IndexProgress
-    from sirdar.cli.refusals import Refusals
-    from sirdar.cli.source import Found, Source
-    from sirdar.client import Client, Document
+    from sirdar.client import Client, Collection
 
 
 def index(
     context: typer.Context,
-    file: Annotated[
-        str | None,
+    paths: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="FILE.jsonl",
-            help='One {"id", "title", "text", "metadata"} a line; - for standard input.',
+            metavar="PATH...",
+            help="JSON lines with id, title, text and metadata (- for standard input), CSV, files "
+            "or folders of text, Markdown and HTML, BEIR folders.",
         ),
     ] = None,
     python_docs: Annotated[
@@ -38,30 +36,51 @@ def index(
         typer.Option(help="Only of this package; repeatable; stdlib for the standard library."),
     ] = None,
     collection: Annotated[str, typer.Option(help="Where to; made if it is missing.")] = "docs",
+    text_column: Annotated[
+        str,
+        typer.Option(help="The CSV column with the text.", show_default="text, content or body"),
+    ] = "",
     refused: Annotated[
-        Path | None, typer.Option(help="Write all refused documents to this file, as JSON lines.")
+        Path | None,
+        typer.Option(help="Write all refused and skipped documents to this file, as JSON lines."),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where indexing of the same file broke off."),
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Then index what changes in the folders, delete what vanishes."
+        ),
+    ] = False,
 ) -> None:
-    """Index documents, from a file or out of Python packages; exit code 1 if some are refused."""
+    """Index documents, from files or out of Python packages; exit code 1 if some are refused.
+
+    A file's id is its path below the folder; hidden files are passed over.
+    """
+    from sirdar.cli.index_run import IndexRun
     from sirdar.cli.progress import IndexProgress
     from sirdar.cli.refusals import Refusals
 
-    if (file is None) == (not python_docs):
-        raise typer.BadParameter("give either FILE.jsonl or --python-docs", param_hint="FILE.jsonl")
-    if package and not python_docs:
-        raise typer.BadParameter("goes with --python-docs", param_hint="--package")
+    _check_usage(paths, package, python_docs=python_docs, watch=watch)
     connection: Connection = context.obj
     with ExitStack() as stack:
         stack.enter_context(explained(connection))
-        source = _source(file, package or [], stack)
+        inputs = _inputs(paths or [], package or [], text_column, stack)
         client = stack.enter_context(connection.open())
-        if ensure_collection(client, collection):
-            print(f"created collection {collection}", file=sys.stderr)
-        progress = stack.enter_context(IndexProgress(source.total_bytes))
-        refusals = stack.enter_context(Refusals(refused, progress.print))
-        run = IndexCommand(client, collection, source, progress, refusals)
+        target = ensured_collection(client, collection)
+        sizes = [item.source.total_bytes for item in inputs]
+        total = None if None in sizes else sum(size or 0 for size in sizes)
+        progress = stack.enter_context(IndexProgress(total))
+        refusals = stack.enter_context(Refusals(refused, progress.print, append=resume))
+        run = IndexRun(client, collection, progress, refusals)
         try:
-            run.index()
+            if watch:
+                _watch(client, collection, paths or [], run, progress)
+            else:
+                where = f"{connection.address} {target.namespace} {target.name} {target.created}"
+                _index_all(run, inputs, where, progress, resume=resume)
         finally:
             progress.stop()
             print(run.summary())
@@ -69,86 +88,80 @@ def index(
         raise typer.Exit(1)
 
 
-def _source(file: str | None, packages: list[str], stack: ExitStack) -> "Source":
-    from sirdar.cli.jsonl import JsonLines
+def _check_usage(
+    paths: list[str] | None, package: list[str] | None, *, python_docs: bool, watch: bool
+) -> None:
+    if not paths and not python_docs:
+        raise typer.BadParameter("give files or folders, or --python-docs", param_hint="PATH...")
+    if paths and python_docs:
+        raise typer.BadParameter("give either paths or --python-docs", param_hint="PATH...")
+    if package and not python_docs:
+        raise typer.BadParameter("goes with --python-docs", param_hint="--package")
+    if watch and not all(Path(path).is_dir() for path in paths or [""]):
+        raise typer.BadParameter("watches folders only, and they must exist", param_hint="--watch")
+
+
+def _inputs(
+    paths: list[str], packages: list[str], text_column: str, stack: ExitStack
+) -> "list[Input]":
+    from sirdar.cli.inputs import Input, open_inputs
+
+    if paths:
+        return open_inputs(paths, text_column, stack)
     from sirdar.cli.python_docs import PythonDocs
 
-    if file is None:
-        return PythonDocs(packages)
-    if file == "-":
-        return JsonLines(sys.stdin.buffer)
-    return JsonLines(stack.enter_context(Path(file).open("rb")))
+    return [Input(PythonDocs(packages))]
 
 
-def ensure_collection(client: "Client", name: str) -> bool:
-    """Makes the collection with the server's defaults; False if it is there already."""
+def ensured_collection(client: "Client", name: str) -> "Collection":
+    """The collection, made with the server's defaults if it is missing."""
     from sirdar.errors import AlreadyExists, NotFound
 
     try:
-        client.get_collection(name)
+        return client.get_collection(name)
     except NotFound:
         try:
-            client.create_collection(name)
+            made = client.create_collection(name)
         except AlreadyExists:
-            return False
-        return True
-    return False
+            return client.get_collection(name)
+    print(f"created collection {name}", file=sys.stderr)
+    return made
 
 
-class IndexCommand:
-    """Feeds a source to the client and accounts for every document of it."""
+def _index_all(
+    run: "IndexRun",
+    inputs: "list[Input]",
+    target: str,
+    progress: "IndexProgress",
+    *,
+    resume: bool,
+) -> None:
+    from sirdar.cli.checkpoint import Checkpoint
 
-    def __init__(
-        self,
-        client: "Client",
-        collection: str,
-        source: "Source",
-        progress: "IndexProgress",
-        refusals: "Refusals",
-    ) -> None:
-        self._client = client
-        self._collection = collection
-        self._source = source
-        self._progress = progress
-        self._refusals = refusals
-        self._under_way: deque[Found] = deque()
-        self._began = time.monotonic()
-        self.indexed = 0
-        self.unchanged = 0
+    for item in inputs:
+        if item.file is None:
+            run.index(item.source)
+            continue
+        with Checkpoint(item.file, target, progress.print) as checkpoint:
+            if resume:
+                run.resume(item, checkpoint)
+            try:
+                run.index(item.source, checkpoint)
+            except BaseException:
+                if checkpoint.started:
+                    progress.print(f"{item.file} was broken off: --resume goes on from there")
+                raise
 
-    def index(self) -> None:
-        """Returns when every document is durable or refused."""
-        from sirdar.cli.source import Refusal
 
-        for outcome in self._client.index(self._collection, self._documents()):
-            found = self._under_way.popleft()
-            if outcome.receipt is not None:
-                self.indexed += 1
-                self.unchanged += outcome.receipt.unchanged
-            else:
-                message = outcome.error.message if outcome.error else "no reason was given"
-                self._refusals.add(Refusal(found.place, outcome.document_id, message))
-            self._progress.advance(found.position, self.indexed)
+def _watch(
+    client: "Client",
+    collection: str,
+    paths: list[str],
+    run: "IndexRun",
+    progress: "IndexProgress",
+) -> None:
+    from sirdar.cli.watch import Watch
 
-    def _documents(self) -> Iterator["Document"]:
-        from sirdar.cli.source import Refusal
-
-        for item in self._source:
-            if isinstance(item, Refusal):
-                self._refusals.add(item)
-            else:
-                self._under_way.append(item)
-                yield item.document
-
-    def summary(self) -> str:
-        """The last line: how many, how fast, how long, how many refused."""
-        seconds = time.monotonic() - self._began
-        rate = self.indexed / seconds if seconds > 0 else 0.0
-        parts = [
-            f"indexed {self.indexed:,} documents into {self._collection} "
-            f"in {seconds:.1f} s ({rate:,.0f}/s)"
-        ]
-        if self.unchanged:
-            parts.append(f"{self.unchanged:,} unchanged")
-        parts.append(f"{self._refusals.count:,} refused")
-        return ", ".join(parts)
+    # A bar has no end to run to here; what happens is said line by line.
+    progress.stop()
+    Watch(client, collection, [Path(path) for path in paths], run, progress.print).forever()

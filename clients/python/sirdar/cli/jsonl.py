@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from sirdar.cli.source import Found, Refusal
+from sirdar.cli.source import Found, Mark, Refusal
 from sirdar.client import Document, MetadataValue
 
 # A document may have a few MB; every character of it may be an escape of six bytes.
@@ -23,23 +23,31 @@ class JsonLines:
     """Reads `{"id": ..., "title": ..., "text": ..., "metadata": {...}}`, a line at a time.
 
     `_id` is taken for `id`, as in BEIR's data sets. A line that is wrong is
-    refused by its number and the rest goes on. A longer line than
+    refused by its number, behind the `name` of the file, and the rest goes on. A longer line than
     `max_line_bytes` is passed over without being held in memory.
     """
 
-    def __init__(self, file: BinaryIO, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+    def __init__(
+        self, file: BinaryIO, max_line_bytes: int = MAX_LINE_BYTES, name: str = ""
+    ) -> None:
         self._file = file
+        self._prefix = f"{name}: " if name else ""
+        self._start = Mark()
         self._max_line_bytes = max_line_bytes
         status = os.fstat(file.fileno())
         self.total_bytes = status.st_size if stat.S_ISREG(status.st_mode) else None
 
+    def start_at(self, mark: Mark) -> None:
+        """The next iteration begins behind the mark, which needs a file that can be sought."""
+        self._file.seek(mark.position)
+        self._start = mark
+
     def __iter__(self) -> Iterator[Found | Refusal]:
-        number = 0
-        position = 0
+        number, position = self._start.number, self._start.position
         while line := self._file.readline(self._max_line_bytes + 1):
             number += 1
             position += len(line)
-            place = f"line {number}"
+            place = f"{self._prefix}line {number}"
             if len(line) > self._max_line_bytes and not line.endswith(b"\n"):
                 position += self._skip_line()
                 limit = f"{self._max_line_bytes:,} bytes"
@@ -51,7 +59,7 @@ class JsonLines:
             try:
                 fields = _parse(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
                 identity = _identity(fields)
-                yield Found(_document(identity, fields), place, position)
+                yield Found(_document(identity, fields), place, position, number)
             except _WrongLine as error:
                 yield Refusal(place, identity, str(error))
 

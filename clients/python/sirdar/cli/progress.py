@@ -50,6 +50,10 @@ class IndexProgress:
         """Takes the bar away."""
         self._progress.stop()
 
+    def start_at(self, position: int) -> None:
+        """As many bytes were done before; they do not count for the rate."""
+        self._progress.reset(self._task, completed=position, documents=0, rate=0.0)
+
     def advance(self, position: int, documents: int) -> None:
         """The source is done up to `position` bytes."""
         now = time.monotonic()
