@@ -153,13 +153,14 @@ class MethodInterceptor:
             message=refusal.message,
             seconds=round(seconds, 6),
         )
-        trailers = [(STATUS_TRAILER, to_status(refusal).SerializeToString())]
+        status = to_status(refusal)
+        trailers = [(STATUS_TRAILER, status.SerializeToString())]
         if refusal.retry_after is not None:
             milliseconds = max(1, round(refusal.retry_after.total_seconds() * 1000))
             trailers.append((PUSHBACK_TRAILER, str(milliseconds).encode()))
         # abort() replaces what set_trailing_metadata() gave.
         trailers.extend(context.trailing_metadata() or ())
-        await context.abort(refusal.code, refusal.message, tuple(trailers))
+        await context.abort(refusal.code, status.message, tuple(trailers))
 
     def _fault(self, error: BaseException) -> Internal:
         """A fault of ours: the caller learns that much, the log the rest."""

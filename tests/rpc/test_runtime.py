@@ -23,7 +23,9 @@ from sirdar.errors import (
     FailedPrecondition,
     Internal,
     InvalidArgument,
+    NotFound,
     ResourceExhausted,
+    SirdarError,
     Unavailable,
     from_rpc_error,
 )
@@ -48,6 +50,12 @@ class Probe(embedder_pb2_grpc.EmbedderServiceServicer):
         word = request.texts[0]
         if word == "bad":
             raise InvalidArgument.field("texts[0]", "must not be bad")
+        if word == "long":
+            raise NotFound(
+                f"no model {'ü' * 50_000}", reason="NO_MODEL", metadata={"model": "ü" * 50_000}
+            )
+        if word == "long field":
+            raise InvalidArgument.field("ü" * 50_000, "ü" * 50_000)
         if word == "busy":
             raise ResourceExhausted("full", retry_after=timedelta(milliseconds=40))
         if word == "fault":
@@ -150,6 +158,20 @@ async def test_errors_carry_reason_fields_and_pushback() -> None:
         assert isinstance(error, ResourceExhausted)
         assert error.retry_after == timedelta(milliseconds=40)
         assert ("grpc-retry-pushback-ms", "40") in tuple(busy.value.trailing_metadata())
+
+
+@pytest.mark.parametrize(("word", "kind"), [("long", NotFound), ("long field", InvalidArgument)])
+async def test_an_error_that_repeats_what_the_caller_sent_arrives(
+    word: str, kind: type[SirdarError]
+) -> None:
+    """gRPC drops a call whose trailers are larger than 8 to 16 KB."""
+    async with running() as (_, channel):
+        with pytest.raises(grpc.RpcError) as failed:
+            await embedder(channel).EmbedTexts(texts(word))
+        error = from_rpc_error(failed.value)
+        assert type(error) is kind
+        assert error.message.endswith(" ...")
+        assert error.fields or error.reason == "NO_MODEL"
 
 
 async def test_a_fault_is_internal_and_keeps_its_secret() -> None:

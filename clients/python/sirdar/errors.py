@@ -152,16 +152,32 @@ _BY_CODE: dict[int, type[SirdarError]] = {
 _BY_CODE[grpc.StatusCode.OUT_OF_RANGE.value[0]] = InvalidArgument
 
 
+def _short(text: str, limit_bytes: int) -> str:
+    """The text, cut where it is longer in UTF-8."""
+    data = text.encode()
+    if len(data) <= limit_bytes:
+        return text
+    return data[:limit_bytes].decode(errors="ignore") + " ..."
+
+
 def to_status(error: SirdarError) -> status_pb2.Status:
-    """The error as it travels."""
-    status = status_pb2.Status(code=error.code.value[0], message=error.message)
+    """The error as it travels: short enough for trailers, whatever it repeats of a request.
+
+    gRPC drops calls with trailers over 8 to 16 KB. A message is in them twice,
+    once with three bytes for each byte beyond ASCII.
+    """
+    status = status_pb2.Status(code=error.code.value[0], message=_short(error.message, 1024))
+    metadata = {key: _short(value, 256) for key, value in error.metadata.items()}
     status.details.add().Pack(
-        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     )
     if error.fields:
         bad = error_details_pb2.BadRequest()
-        for violation in error.fields:
-            bad.field_violations.add(field=violation.field, description=violation.description)
+        for violation in error.fields[:8]:
+            bad.field_violations.add(
+                field=_short(violation.field, 256),
+                description=_short(violation.description, 256),
+            )
         status.details.add().Pack(bad)
     if error.retry_after is not None:
         delay = duration_pb2.Duration()
