@@ -33,13 +33,16 @@ class RecentIds:
 
     def __init__(self, remembered: int = _REMEMBERED_IDS) -> None:
         self._remembered = remembered
-        self._young: set[str] = set()
-        self._old: set[str] = set()
+        # Hashes: an id may be long, and one that is refused of any length. Two of a million
+        # ids share one with a probability of one in millions.
+        self._young: set[int] = set()
+        self._old: set[int] = set()
 
     def seen(self, identity: str) -> bool:
         """Whether the id was seen before; it is from now on."""
-        known = identity in self._young or identity in self._old
-        self._young.add(identity)
+        number = hash(identity)
+        known = number in self._young or number in self._old
+        self._young.add(number)
         if len(self._young) >= self._remembered:
             self._old, self._young = self._young, set()
         return known

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from gateway.backends import Embedder, Retriever
 from gateway.batch import IndexBatch, PendingItem, content_hash
+from gateway.budget import ByteBudget
 from gateway.catalog import CollectionEntry
 from gateway.settings import GatewaySettings
 from sirdar.errors import (
@@ -43,6 +44,8 @@ class BatchWriter:
         self._entry = entry
         self._embedder = embedder
         self._retriever = retriever
+        # Long documents side by side would all be late: one batch of the largest at a time.
+        self._embedding = ByteBudget(settings.index_bytes_in_flight // 4)
 
     async def process(
         self, batch: IndexBatch, before: asyncio.Task[IndexBatch] | None
@@ -106,14 +109,19 @@ class BatchWriter:
     async def _embed(self, items: Sequence[PendingItem]) -> None:
         if not items:
             return
-        embeddings = await self._patiently(
-            lambda: self._embedder.embed_documents(
-                [item.document for item in items],
-                self._entry.space.model,
-                self._entry.space.fingerprint,
-                self._settings.index_timeout_seconds,
+        size = sum(item.size_bytes for item in items)
+        await self._embedding.take(size)
+        try:
+            embeddings = await self._patiently(
+                lambda: self._embedder.embed_documents(
+                    [item.document for item in items],
+                    self._entry.space.model,
+                    self._entry.space.fingerprint,
+                    self._settings.index_timeout_seconds,
+                )
             )
-        )
+        finally:
+            self._embedding.give(size)
         for item, embedding in zip(items, embeddings, strict=True):
             if embedding.HasField("error"):
                 item.error = _for_caller(from_status(embedding.error))

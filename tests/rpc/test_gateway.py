@@ -104,6 +104,17 @@ async def test_indexing_waits_for_an_overloaded_tier() -> None:
         assert [write.document.id for write in gateway.retriever.writes] == ["a", "b"]
 
 
+async def test_long_documents_are_embedded_one_after_the_other() -> None:
+    """All at once none would be done in time: 2 MiB take a slow machine a minute."""
+    async with running() as gateway:
+        gateway.embedder.delay_seconds = 0.05
+        size = 3 * 2**19
+        documents = [note(f"d{number}", "word " * (size // 5)) for number in range(5)]
+        outcomes = await gateway.index(*documents, note("short"))
+        assert all(outcome.ok for outcome in outcomes)
+        assert size < gateway.embedder.most_bytes < 2 * size
+
+
 async def test_a_full_disk_refuses_each_document_by_name() -> None:
     async with running() as gateway:
         full = ResourceExhausted("the disk is full", reason="STORE_FULL")

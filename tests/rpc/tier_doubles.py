@@ -39,6 +39,9 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
     # Before texts are answered; who leaves meanwhile is noted.
     delay_seconds: float = 0.0
     cancelled: bool = False
+    # Of the documents that are being embedded at once.
+    bytes_now: int = 0
+    most_bytes: int = 0
 
     # Texts with this word point one way, all others the other way.
     word: str = ""
@@ -70,6 +73,10 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
 
     async def EmbedDocuments(self, request: Any, context: Any) -> Any:
         self._fail(request.expected_fingerprint)
+        self.bytes_now += request.ByteSize()
+        self.most_bytes = max(self.most_bytes, self.bytes_now)
+        await asyncio.sleep(self.delay_seconds)
+        self.bytes_now -= request.ByteSize()
         response = embedder_pb2.EmbedDocumentsResponse(space=SPACE)
         for document in request.documents:
             self.embedded.append(document.id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -188,6 +189,19 @@ def test_recent_ids_are_remembered_within_bounds() -> None:
     for identity in "efghij":
         ids.seen(identity)
     assert not ids.seen("a")
+
+
+async def test_ids_that_are_remembered_are_not_held() -> None:
+    items = [
+        IndexInput(document_pb2.Document(id=f"{number}" * 2**20), None, InvalidArgument("long"))
+        for number in range(8)
+    ]
+    ids = RecentIds()
+    tracemalloc.start()
+    assert not any(ids.seen(item.document.id) for item in items)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2**20
 
 
 def test_the_content_hash_tells_title_from_text() -> None:
