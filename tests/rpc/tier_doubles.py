@@ -34,6 +34,8 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
 
     failures: list[SirdarError] = field(default_factory=list)
     refused_ids: dict[str, SirdarError] = field(default_factory=dict)
+    refused_texts: dict[str, SirdarError] = field(default_factory=dict)
+    truncated: bool = False
     fingerprint: str = "f1"
     embedded: list[str] = field(default_factory=list)
     # Before texts are answered; who leaves meanwhile is noted.
@@ -52,6 +54,13 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
             data=struct.pack("<2f", *components), dtype=common_pb2.DTYPE_FLOAT32, dimensions=2
         )
 
+    def _embedding(self, text: str) -> embedder_pb2.TextEmbedding:
+        if text in self.refused_texts:
+            return embedder_pb2.TextEmbedding(error=to_status(self.refused_texts[text]))
+        return embedder_pb2.TextEmbedding(
+            vector=self.vector_of(text), tokens=3, truncated=self.truncated
+        )
+
     def _fail(self, expected: str) -> None:
         if self.failures:
             raise self.failures.pop(0)
@@ -65,7 +74,7 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
             self.cancelled = True
             raise
         self._fail(request.expected_fingerprint)
-        items = [embedder_pb2.TextEmbedding(vector=self.vector_of(text)) for text in request.texts]
+        items = [self._embedding(text) for text in request.texts]
         space = common_pb2.EmbeddingSpace()
         space.CopyFrom(SPACE)
         space.fingerprint = self.fingerprint

@@ -50,9 +50,9 @@ def _invalid(error: RequestValidationError) -> InvalidArgument:
     """The first of pydantic's complaints a field; unions complain once a member."""
     fields: dict[str, FieldViolation] = {}
     for item in error.errors():
-        # The first part says that it is the body.
-        path = [str(part) for part in item["loc"][1:]]
-        name = path[0] if path else "body"
-        fields.setdefault(name, FieldViolation(".".join(path) or "body", str(item["msg"])))
+        # What comes after the field's name is of use to pydantic's own users only.
+        _, *path = item["loc"]
+        name = path[0] if path and isinstance(path[0], str) else "body"
+        fields.setdefault(name, FieldViolation(name, str(item["msg"])))
     message = "; ".join(f"{each.field}: {each.description}" for each in fields.values())
     return InvalidArgument(message, fields=list(fields.values()))
