@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sirdar.client import Client
+    from sirdar.client import AsyncClient, Client
     from sirdar.errors import SirdarError
 
 DEFAULT_ADDRESS = "127.0.0.1:7700"
@@ -34,6 +34,18 @@ class Connection:
         tls = Tls(self.ca_file, self.certificate_file, self.key_file) if self.ca_file else None
         return Client(
             address or self.address,
+            namespace=self.namespace,
+            timeout_seconds=self.timeout_seconds,
+            tls=tls,
+        )
+
+    def open_async(self) -> "AsyncClient":
+        """A client of the gateway for asyncio."""
+        from sirdar.client import AsyncClient, Tls
+
+        tls = Tls(self.ca_file, self.certificate_file, self.key_file) if self.ca_file else None
+        return AsyncClient(
+            self.address,
             namespace=self.namespace,
             timeout_seconds=self.timeout_seconds,
             tls=tls,

@@ -1,6 +1,8 @@
 """The command `sirdar search`."""
 
 import json
+import os
+import sys
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sirdar.cli.connection import Connection
+from sirdar.cli.snippet import bracketed, excerpt, styled
 from sirdar.cli.terminal import explained, one_line
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sirdar.client import SearchResult, SearchResults
+    from sirdar.client.calls import SearchOptions
 
 # Below this many columns title and snippet stand under each other.
 _WIDE = 100
@@ -23,22 +27,74 @@ _SNIPPET_CHARACTERS = {True: 240, False: 160}
 
 def search(
     context: typer.Context,
-    query: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
+    query: Annotated[
+        str, typer.Argument(help="What to look for, in your own words.", show_default=False)
+    ] = "",
     collection: Annotated[str, typer.Option(help="Where to look.")] = "docs",
     top_k: Annotated[int, typer.Option(help="How many documents.")] = 10,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare with every passage: slower, misses nothing.")
     ] = False,
+    rerank: Annotated[
+        bool | None,
+        typer.Option(
+            "--rerank/--no-rerank",
+            help="Let the cross-encoder order the best passages.",
+            show_default="as the collection does",
+        ),
+    ] = None,
+    highlight: Annotated[
+        bool | None,
+        typer.Option(
+            "--highlight/--no-highlight",
+            help="Mark the sentences that matter.",
+            show_default="on a terminal",
+        ),
+    ] = None,
+    color: Annotated[
+        bool, typer.Option("--color/--no-color", help="Without: «marks»; so does NO_COLOR.")
+    ] = True,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show scores, ranks and times of each stage.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", "-i", help="Search as you type; Esc leaves.")
+    ] = False,
 ) -> None:
     """Show the documents that mean what the query means."""
     connection: Connection = context.obj
+    options: SearchOptions = {
+        "top_k": top_k,
+        "exact": exact,
+        "highlight": sys.stdout.isatty() if highlight is None else highlight,
+    }
+    if rerank is not None:
+        from sirdar.client import RerankSettings
+
+        options["rerank"] = RerankSettings(enabled=rerank)
+    if interactive:
+        _search_as_you_type(connection, collection, query, options)
+        return
+    if not query:
+        raise typer.BadParameter("say what to look for, or use -i", param_hint="QUERY")
     with explained(connection), connection.open() as client:
-        results = client.search(collection, query, top_k=top_k, exact=exact)
+        results = client.search(collection, query, **options)
     if as_json:
         print(to_json(results))
     else:
-        _show(results)
+        _show(results, color=color, explain=explain)
+
+
+def _search_as_you_type(
+    connection: Connection, collection: str, query: str, options: "SearchOptions"
+) -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise typer.BadParameter("needs a terminal", param_hint="-i")
+    from sirdar.cli.interactive import search_as_you_type
+
+    with explained(connection):
+        search_as_you_type(connection, collection, query, options)
 
 
 def to_json(results: "SearchResults") -> str:
@@ -56,21 +112,29 @@ def to_json(results: "SearchResults") -> str:
     return json.dumps(answer, ensure_ascii=False, indent=2, default=datetime.isoformat)
 
 
-def _show(results: "SearchResults") -> None:
+def _show(results: "SearchResults", *, color: bool, explain: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from sirdar.cli.explain import show_explanation
+
+    plain = not color or bool(os.environ.get("NO_COLOR"))
+    # Without a colour system there is no bold either: nothing but the text.
+    console = Console(highlight=False, color_system=None) if plain else Console(highlight=False)
     if len(results):
-        console.print(results_table(results, wide=console.width >= _WIDE))
+        wide = console.width >= _WIDE
+        console.print(results_table(results, wide=wide, styles=console.color_system is not None))
     else:
         console.print("Nothing found: the collection is empty.")
     console.print(Text(footer(results), style="dim"))
+    if explain:
+        show_explanation(console, results)
+        return
     for item in results.degraded:
         console.print(Text(f"degraded: {one_line(item.detail)}", style="yellow"))
 
 
-def results_table(results: "SearchResults", *, wide: bool) -> "Table":
+def results_table(results: "SearchResults", *, wide: bool, styles: bool = True) -> "Table":
     """Rank, score, document and snippet; in a narrow table the last two share a column."""
     from rich import box
     from rich.console import Group
@@ -84,7 +148,7 @@ def results_table(results: "SearchResults", *, wide: bool) -> "Table":
         table.add_column("passage", overflow="fold", ratio=5)
     for rank, result in enumerate(results, 1):
         cells = (str(rank), f"{result.score:.3f}")
-        name, snippet = _name(result), _snippet(result, _SNIPPET_CHARACTERS[wide])
+        name, snippet = _name(result), _snippet(result, _SNIPPET_CHARACTERS[wide], styles=styles)
         table.add_row(*cells, *([name, snippet] if wide else [Group(name, snippet)]))
         if rank < len(results):
             table.add_row()
@@ -101,13 +165,11 @@ def _name(result: "SearchResult") -> "RenderableType":
     return text
 
 
-def _snippet(result: "SearchResult", characters: int) -> "RenderableType":
+def _snippet(result: "SearchResult", characters: int, *, styles: bool) -> "RenderableType":
     from rich.text import Text
 
-    snippet = one_line(result.snippet.text)
-    if len(snippet) > characters:
-        snippet = snippet[:characters].rsplit(" ", 1)[0] + " …"
-    return Text(snippet)
+    parts = excerpt(result.snippet, characters)
+    return styled(parts) if styles else Text(bracketed(parts))
 
 
 def footer(results: "SearchResults") -> str:
