@@ -1,6 +1,7 @@
 """The one gRPC server that the four tiers are built on."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -191,10 +192,20 @@ def run(tier: str, settings_class: type[S], wire: Wire[S]) -> None:
 
 async def _run(tier: str, settings: S, wire: Wire[S]) -> None:
     stopping = asyncio.Event()
+    serving = False
+
+    def stop() -> None:
+        if not serving:
+            # A model that loads in a thread cannot be interrupted, and nobody is served.
+            log.info("stopped while starting")
+            os._exit(0)
+        stopping.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
     async with serve(tier, settings, wire):
+        serving = True
         await stopping.wait()
         log.info("draining")
     log.info("stopped")
