@@ -27,7 +27,9 @@ def best(query: list[float], passages: list[list[float]]) -> int:
 
 def test_openai_embeds(url: str) -> None:
     client = openai.OpenAI(
-        base_url=f"{url}/v1", api_key="none", http_client=httpx.Client(trust_env=False)
+        base_url=f"{url}/v1",
+        api_key="none",
+        http_client=openai.DefaultHttpxClient(trust_env=False),
     )
     made = client.embeddings.create(model=MODEL, input=[QUESTION, *TEXTS])
     query, *passages = [item.embedding for item in made.data]
@@ -40,11 +42,11 @@ def test_langchain_embeds(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGCHAIN_TRACING_V2", "false")
     embeddings = OpenAIEmbeddings(
         model=MODEL,
-        base_url=f"{url}/v1",
-        api_key=SecretStr("none"),
+        openai_api_base=f"{url}/v1",
+        openai_api_key=SecretStr("none"),
         # Otherwise it sends OpenAI's token ids.
         check_embedding_ctx_length=False,
-        http_client=httpx.Client(trust_env=False),
+        http_client=openai.DefaultHttpxClient(trust_env=False),
     )
     assert best(embeddings.embed_query(QUESTION), embeddings.embed_documents(TEXTS)) == 1
 
@@ -54,7 +56,7 @@ def test_llama_index_embeds(url: str) -> None:
         model_name=MODEL,
         api_base=f"{url}/v1",
         api_key="none",
-        http_client=httpx.Client(trust_env=False),
+        http_client=openai.DefaultHttpxClient(trust_env=False),
     )
     assert (
         best(embeddings.get_query_embedding(QUESTION), embeddings.get_text_embedding_batch(TEXTS))

@@ -29,7 +29,7 @@ async def client(gateway: HttpGateway) -> AsyncIterator[openai.AsyncOpenAI]:
         base_url=f"{gateway.url}/v1",
         api_key="none",
         max_retries=0,
-        http_client=httpx.AsyncClient(trust_env=False),
+        http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
     ) as connected:
         yield connected
 
@@ -39,7 +39,7 @@ async def test_openai_reads_floats_and_base64_alike(client: openai.AsyncOpenAI) 
         made = await client.embeddings.create(
             model=MODEL,
             input=["the sea", "bread"],
-            encoding_format=encoding,  # type: ignore[arg-type]
+            encoding_format=encoding,
         )
         # Asked for base64 by name, the client hands it out as it came.
         vectors = [
