@@ -11,6 +11,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +49,8 @@ def read_adapter(folder: Path) -> Adapter | None:
     file = folder / _CONFIG
     if not file.is_file():
         return None
-    config = read_json(file)
+    config = _json_object(file)
     try:
-        assert isinstance(config, dict)
         adapter = Adapter(
             folder,
             sha256=str(config["sha256"]),
@@ -61,7 +61,7 @@ def read_adapter(folder: Path) -> Adapter | None:
             activation=str(config["activation"]),
             max_tokens=int(config["max_tokens"]),
         )
-    except (AssertionError, KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise _damaged(folder, f"its {_CONFIG} is not complete ({error})") from error
     weights = folder / _WEIGHTS
     if not weights.is_file() or file_sha256(weights) != adapter.sha256:
@@ -90,8 +90,7 @@ def write_merged(adapter: Adapter, target: Path) -> None:
         load_file(base / "model.safetensors"), load_file(adapter.folder / _WEIGHTS), adapter.prefix
     )
     save_file(tensors, target / "model.safetensors", {"format": "pt"})
-    config = read_json(base / "config.json")
-    assert isinstance(config, dict)
+    config = _json_object(base / "config.json")
     config["architectures"] = [adapter.architecture]
     config["id2label"] = {"0": "LABEL_0"}
     config["label2id"] = {"LABEL_0": 0}
@@ -100,10 +99,16 @@ def write_merged(adapter: Adapter, target: Path) -> None:
     for name in _TOKENIZER_FILES:
         if (base / name).is_file():
             shutil.copy(base / name, target / name)
-    tokenizer = read_json(base / "tokenizer_config.json")
-    assert isinstance(tokenizer, dict)
+    tokenizer = _json_object(base / "tokenizer_config.json")
     tokenizer["model_max_length"] = adapter.max_tokens
     (target / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=1))
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    value = read_json(file)
+    if not isinstance(value, dict):
+        raise _damaged(file.parent, f"its {file.name} is no JSON object")
+    return value
 
 
 def _merge(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.inference.adapter import read_adapter
-from services.inference.fingerprint import module_paths, read_json
+from services.inference.fingerprint import module_paths, read_json, saved_kind
 from services.inference.source import ModelSource, find_folder
 from sirdar.errors import FailedPrecondition
 
@@ -18,14 +18,12 @@ def cross_encoder_folder(source: ModelSource) -> Path:
     pair, or the hub cannot be reached.
     """
     folder = find_folder(source, "config.json")
-    check_cross_encoder(source, folder)
+    if read_adapter(folder) is None:
+        _check(source, folder)
     return folder
 
 
-def check_cross_encoder(source: ModelSource, folder: Path) -> None:
-    """Raises FailedPrecondition where the folder holds no reranker."""
-    if read_adapter(folder) is not None:
-        return
+def _check(source: ModelSource, folder: Path) -> None:
     file = next(
         (
             folder / path / "config.json"
@@ -57,11 +55,9 @@ def check_cross_encoder(source: ModelSource, folder: Path) -> None:
 
 def _is_bi_encoder(folder: Path) -> bool:
     """As sentence-transformers tells: by what saved it, or by its pooling."""
-    saved = folder / "config_sentence_transformers.json"
-    if saved.is_file():
-        config = read_json(saved)
-        if isinstance(config, dict) and "model_type" in config:
-            return bool(config["model_type"] == "SentenceTransformer")
+    kind = saved_kind(folder)
+    if kind:
+        return kind == "SentenceTransformer"
     modules = folder / "modules.json"
     return modules.is_file() and "Pooling" in modules.read_text(encoding="utf-8")
 

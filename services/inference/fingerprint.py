@@ -67,6 +67,13 @@ def module_paths(folder: Path) -> list[str]:
     return sorted({str(module.get("path", "")) for module in modules})
 
 
+def saved_kind(folder: Path) -> str:
+    """`SentenceTransformer` or `CrossEncoder` where the model says what saved it, else empty."""
+    file = folder / "config_sentence_transformers.json"
+    config = read_json(file) if file.is_file() else None
+    return str(config.get("model_type", "")) if isinstance(config, dict) else ""
+
+
 def _relevant_files(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in module_paths(folder):
         part = folder / path

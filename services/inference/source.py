@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.inference.fingerprint import saved_kind
 from sirdar.errors import FailedPrecondition, NotFound, SirdarError
 
 # Formats that sentence-transformers does not read, and are as large as the weights.
@@ -32,6 +33,13 @@ def model_folder(source: ModelSource) -> Path:
             f"model {source.name}: {folder} has no modules.json, so it is not a "
             "sentence-transformers model; save it with SentenceTransformer.save_pretrained",
             reason="MODEL_NOT_LOADABLE",
+        )
+    if saved_kind(folder) == "CrossEncoder":
+        # sentence-transformers would make vectors of it, by a pooling that it never had.
+        raise FailedPrecondition(
+            f"model {source.name}: it is a cross-encoder, which gives pairs scores and texts no "
+            "vectors: the reranker serves it; name a bi-encoder",
+            reason="MODEL_IS_CROSS_ENCODER",
         )
     return folder
 

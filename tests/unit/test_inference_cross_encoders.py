@@ -132,12 +132,12 @@ def test_model_of_three_labels_is_refused(tmp_path: Path) -> None:
         cross_encoder_folder(ModelSource(str(folder)))
 
 
-def test_cross_encoder_that_sentence_transformers_saved_is_accepted(
-    tiny: Path, tmp_path: Path
-) -> None:
+def test_saved_cross_encoder_is_a_reranker_and_no_embedder(tiny: Path, tmp_path: Path) -> None:
     CrossEncoder(str(tiny), device="cpu").save_pretrained(str(tmp_path / "saved"))
-    folder = cross_encoder_folder(ModelSource(str(tmp_path / "saved")))
-    assert folder == tmp_path / "saved"
+    source = ModelSource(str(tmp_path / "saved"))
+    assert cross_encoder_folder(source) == tmp_path / "saved"
+    with pytest.raises(FailedPrecondition, match="the reranker serves it"):
+        model_folder(source)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,6 @@ def test_adapter_on_another_base_is_refused(tmp_path: Path) -> None:
         load_cross_encoder(ModelSource("x"), copy, options(tmp_path / "cache"))
 
 
-def test_a_reranker_is_no_embedder(tiny: Path) -> None:
+def test_plain_cross_encoder_is_no_embedder(tiny: Path) -> None:
     with pytest.raises(FailedPrecondition, match="not a sentence-transformers model"):
         model_folder(ModelSource(str(tiny)))
