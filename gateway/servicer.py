@@ -16,7 +16,7 @@ from gateway.search import SearchAnswer, SearchPipeline, SearchQuery
 from gateway.settings import GatewaySettings
 from gateway.writing import BatchWriter
 from services.runtime.drain import Drain
-from sirdar.errors import InvalidArgument, SirdarError, to_status
+from sirdar.errors import InvalidArgument, ResourceExhausted, SirdarError, to_status
 from sirdar.v1 import common_pb2, retriever_pb2, search_pb2, search_pb2_grpc
 
 SERVICE = search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
@@ -37,6 +37,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self._retriever = retriever
         self._drain = drain
         self._limit_seconds = limit
+        self._index_streams = 0
         self._catalog = Catalog(retriever, limit)
         self._collections = Collections(embedder, retriever, self._catalog, limit)
         self._pipeline = SearchPipeline(settings, self._catalog, embedder, retriever, reranker)
@@ -66,14 +67,23 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     async def IndexDocuments(
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[search_pb2.IndexDocumentsResponse]:
-        requests = self._drain.requests(request_iterator)
-        first = await anext(requests, None)
-        if first is not None:
-            target = await self._target(first)
-            writer = BatchWriter(self._settings, target, self._embedder, self._retriever)
-            stream = IndexStream(self._settings, writer)
-            async for item in stream.outcomes(self._items(requests)):
-                yield search_pb2.IndexDocumentsResponse(outcome=_index_outcome(item))
+        if self._index_streams >= self._settings.max_index_streams:
+            raise ResourceExhausted(
+                f"{self._index_streams} index streams are open already; retry when one has ended",
+                retry_after=timedelta(seconds=1),
+            )
+        self._index_streams += 1
+        try:
+            requests = self._drain.requests(request_iterator)
+            first = await anext(requests, None)
+            if first is not None:
+                target = await self._target(first)
+                writer = BatchWriter(self._settings, target, self._embedder, self._retriever)
+                stream = IndexStream(self._settings, writer)
+                async for item in stream.outcomes(self._items(requests)):
+                    yield search_pb2.IndexDocumentsResponse(outcome=_index_outcome(item))
+        finally:
+            self._index_streams -= 1
         if self._drain.draining:
             # Another replica is up already, or this one's successor soon.
             stop = common_pb2.ShuttingDown()

@@ -1,5 +1,6 @@
 """What the gateway makes of tiers that fail, change or answer in part."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,7 +34,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running(index_patience_seconds: float = 15) -> AsyncIterator[Gateway]:
+async def running(
+    index_patience_seconds: float = 15, max_index_streams: int = 64
+) -> AsyncIterator[Gateway]:
     embedder, retriever = EmbedderDouble(), RetrieverDouble()
     async with serving_tiers(embedder, retriever) as (embedder_address, retriever_address):
         gateway_settings = GatewaySettings(
@@ -43,6 +46,7 @@ async def running(index_patience_seconds: float = 15) -> AsyncIterator[Gateway]:
             embedder_address=embedder_address,
             retriever_addresses=(retriever_address,),
             index_patience_seconds=index_patience_seconds,
+            max_index_streams=max_index_streams,
         )
         async with (
             serve("gateway", gateway_settings, wire) as server,
@@ -102,6 +106,27 @@ async def test_indexing_waits_for_an_overloaded_tier() -> None:
         outcomes = await gateway.index(note("a"), note("b"))
         assert all(outcome.ok for outcome in outcomes)
         assert [write.document.id for write in gateway.retriever.writes] == ["a", "b"]
+
+
+async def test_index_streams_beyond_the_limit_are_refused_until_one_ends() -> None:
+    """Each holds megabytes: without a bound callers could take all memory."""
+    async with running(max_index_streams=1) as gateway:
+        more = asyncio.Event()
+
+        async def slowly() -> AsyncIterator[Document]:
+            yield note("a")
+            await more.wait()
+
+        first = gateway.client.index("notes", slowly())
+        assert (await anext(first)).ok
+        with pytest.raises(ResourceExhausted) as refused:
+            async for _ in gateway.client.index("notes", [note("b")], patience_seconds=0):
+                pass
+        assert refused.value.retry_after is not None
+        more.set()
+        assert [outcome async for outcome in first] == []
+        # The client tries again for as long as its patience lasts.
+        assert [outcome.ok for outcome in await gateway.index(note("b"))] == [True]
 
 
 async def test_long_documents_are_embedded_one_after_the_other() -> None:
