@@ -1,14 +1,22 @@
-"""The commands `sirdar collections list|create|delete`."""
+"""The commands `sirdar collections list|show|create|update|delete`."""
 
-from typing import Annotated, Any
+import json
+from dataclasses import asdict
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sirdar.cli.connection import Connection
-from sirdar.cli.terminal import explained
+from sirdar.cli.terminal import explained, one_line
+
+if TYPE_CHECKING:
+    from sirdar.client import Collection, RerankSettings
+    from sirdar.client.calls import CollectionChanges
 
 collections = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="List, create and delete collections."
+    no_args_is_help=True, help="List, show, create, change and delete collections."
 )
 
 Name = Annotated[str, typer.Argument(help="1 to 63 of a-z, 0-9, - and _, a letter first.")]
@@ -55,6 +63,115 @@ def create(
         )
     space = made.generation.space
     print(f"created {made.name}: {space.model.name}, {space.dimensions} dimensions")
+
+
+@collections.command()
+def show(
+    context: typer.Context,
+    name: Name,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show all that is known of a collection."""
+    connection: Connection = context.obj
+    with explained(connection), connection.open() as client:
+        found = client.get_collection(name)
+    if as_json:
+        print(json.dumps(asdict(found), ensure_ascii=False, indent=2, default=_plain))
+        return
+    for key, value in _facts(found):
+        print(f"{key:<12}{one_line(value)}")
+
+
+@collections.command()
+def update(
+    context: typer.Context,
+    name: Name,
+    description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Repeatable; replaces all labels."),
+    ] = None,
+    rerank: Annotated[
+        bool | None, typer.Option("--rerank/--no-rerank", help="Whether searches rerank.")
+    ] = None,
+    rerank_depth: Annotated[
+        int | None, typer.Option(help="How many of the best passages are reranked.")
+    ] = None,
+    rerank_weight: Annotated[
+        float | None, typer.Option(help="Weight of the cross-encoder's score.")
+    ] = None,
+    retriever_weight: Annotated[
+        float | None, typer.Option(help="Weight of the similarity.")
+    ] = None,
+) -> None:
+    """Change a collection's description, labels, or how its searches rerank."""
+    from dataclasses import replace
+
+    given: dict[str, Any] = {
+        "enabled": rerank,
+        "depth": rerank_depth,
+        "weight": rerank_weight,
+        "retriever_weight": retriever_weight,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    changes: CollectionChanges = {}
+    if description is not None:
+        changes["description"] = description
+    if label is not None:
+        changes["labels"] = _labels(label)
+    connection: Connection = context.obj
+    with explained(connection), connection.open() as client:
+        if given:
+            # The contract replaces these settings whole; what was not given stays.
+            changes["rerank"] = replace(client.get_collection(name).rerank, **given)
+        client.update_collection(name, **changes)
+    print(f"updated {name}")
+
+
+def _labels(given: list[str]) -> dict[str, str]:
+    labels = {}
+    for item in given:
+        key, equals, value = item.partition("=")
+        if not (key and equals):
+            raise typer.BadParameter(f"{item!r} is not KEY=VALUE", param_hint="--label")
+        labels[key] = value
+    return labels
+
+
+def _facts(found: "Collection") -> list[tuple[str, str]]:
+    generation, space = found.generation, found.generation.space
+    similarity = generation.similarity.value if generation.similarity else "unknown"
+    facts = [
+        ("name", found.name),
+        ("namespace", found.namespace),
+        ("description", found.description),
+        ("labels", ", ".join(f"{key}={value}" for key, value in sorted(found.labels.items()))),
+        ("documents", f"{found.documents:,}"),
+        ("passages", f"{found.passages:,}"),
+        ("model", f"{space.model.name} {space.model.revision}"),
+        ("dimensions", f"{space.dimensions}, compared by {similarity}"),
+        ("fingerprint", space.fingerprint),
+        ("generation", str(generation.number)),
+        ("shards", f"{generation.shards}, {generation.index_kind}"),
+        ("rerank", _rerank(found.rerank)),
+        ("created", f"{found.created:%Y-%m-%d %H:%M:%S} UTC"),
+        ("updated", f"{found.updated:%Y-%m-%d %H:%M:%S} UTC"),
+    ]
+    return [(key, value) for key, value in facts if value]
+
+
+def _rerank(settings: "RerankSettings") -> str:
+    given = {key: value for key, value in asdict(settings).items() if value is not None}
+    return ", ".join(f"{key}={value}" for key, value in given.items()) or "as the server does"
+
+
+def _plain(value: object) -> str:
+    """What JSON has no kind for."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Enum):
+        return str(value.value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 @collections.command()

@@ -12,6 +12,8 @@ from typer.core import TyperGroup
 
 from sirdar.cli.collections import collections
 from sirdar.cli.connection import DEFAULT_ADDRESS, Connection
+from sirdar.cli.doctor import doctor
+from sirdar.cli.documents import documents
 from sirdar.cli.index import index
 from sirdar.cli.search import search
 from sirdar.cli.status import status
@@ -48,12 +50,12 @@ def _command(name: str, function: Callable[..., None]) -> Any:
     return typer.main.get_command(app)
 
 
-app = typer.Typer(
-    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(index)
 app.command()(search)
 app.command()(status)
+app.command()(doctor)
+app.add_typer(documents, name="documents")
 app.add_typer(collections, name="collections")
 
 
