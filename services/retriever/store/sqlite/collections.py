@@ -46,8 +46,8 @@ def create(connection: sqlite3.Connection, definition: CollectionDefinition) -> 
             reason="COLLECTION_EXISTS",
         )
     collection_key = connection.execute(
-        "INSERT INTO collection (namespace_key, name, description, labels, rerank, generation_number,"
-        " created_ns, updated_ns)"
+        "INSERT INTO collection (namespace_key, name, description, labels, rerank,"
+        " generation_number, created_ns, updated_ns)"
         " SELECT key, ?, ?, ?, ?, 1, ?, ? FROM namespace WHERE name = ?",
         (
             definition.name,
