@@ -189,6 +189,20 @@ async def test_a_result_is_chosen_shown_and_left(double: Double) -> None:
         await until(lambda: not session.screen.document)
 
 
+async def test_a_long_paragraph_is_scrolled_by_lines_of_the_screen(double: Double) -> None:
+    with Client(double.address) as client:
+        list(client.index("docs", [Document("tide", "many words " * 200 + "end")]))
+    async with typing(double) as (session, keyboard):
+        keyboard.send_text("q")
+        await until(lambda: session.screen.results)
+        keyboard.send_text("\r")
+        await until(lambda: session.screen.document)
+        assert max(map(len, session.screen.document)) <= 80
+        assert session.screen.document[-1].endswith("end")
+        keyboard.send_text("\x1b")
+        await until(lambda: not session.screen.document)
+
+
 async def test_an_error_is_shown_and_the_next_letter_asks_again(double: Double) -> None:
     async with typing(double) as (session, keyboard):
         double.refusals.append(InvalidArgument.field("query", "is not liked"))

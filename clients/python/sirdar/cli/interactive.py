@@ -18,9 +18,11 @@ from prompt_toolkit.layout import (
     VSplit,
     Window,
 )
+from rich.console import Console
+from rich.text import Text
 
 from sirdar.cli.connection import Connection
-from sirdar.cli.snippet import excerpt
+from sirdar.cli.snippet import excerpt, styled
 from sirdar.cli.terminal import one_line, printable
 from sirdar.client import AsyncClient, SearchResults
 from sirdar.client.calls import SearchOptions
@@ -31,6 +33,10 @@ DEBOUNCE_SECONDS = 0.15
 # An escape sequence arrives at once; a lone Esc need not be waited for longer.
 _ESCAPE_SECONDS = 0.05
 _SNIPPET_CHARACTERS = 240
+# From as many rows on, the result before the chosen one is seen, too.
+_TALL = 20
+# Wrapping asks a console for nothing but how wide characters are.
+_MEASURE = Console()
 _HELP = "↑↓ choose · Enter show · Esc leave"
 _DOCUMENT_HELP = "↑↓ scroll · Esc back"
 
@@ -120,7 +126,10 @@ class InteractiveSearch:
         else:
             document = stored.document
             heading = one_line(document.title or document.id)
-            screen.document = (heading, "", *printable(document.text).expandtabs().split("\n"))
+            text = Text(printable(document.text).expandtabs())
+            # Lines as wide as the screen is now: a paragraph may be one line, and is scrolled, too.
+            lines = (line.plain for line in _wrapped(text, self._width))
+            screen.document = (heading, "", *lines)
             screen.first_line, screen.status = 0, _DOCUMENT_HELP
         self.application.invalidate()
 
@@ -180,28 +189,35 @@ class InteractiveSearch:
             return [("", "\nType what you look for, in your own words.")]
         if not len(screen.results):
             return [("", "\nNothing found: the collection is empty.")]
-        # The chosen one comes first when it is below: windows do not follow text without a cursor.
-        return [
-            part
-            for at in range(max(0, screen.chosen - 2), len(screen.results))
-            for part in self._result(at)
-        ]
+        # A window does not follow text that has no cursor: the chosen result stands near its top.
+        rows = self.application.output.get_size().rows
+        first = max(0, screen.chosen - (1 if rows >= _TALL else 0))
+        return [part for at in range(first, len(screen.results)) for part in self._result(at)]
 
     def _result(self, at: int) -> StyleAndTextTuples:
         assert self.screen.results is not None
         result = self.screen.results.results[at]
         mark = ">" if at == self.screen.chosen else " "
         name = one_line(result.title or result.document_id)
-        parts = excerpt(result.snippet, _SNIPPET_CHARACTERS)
-        snippet: StyleAndTextTuples = [
-            ("bold underline" if part.marked else "", part.text) for part in parts
-        ]
-        return [
+        shown: StyleAndTextTuples = [
             ("bold", f"\n{mark} {name}"),
-            ("", f"  {result.score:.3f}\n  "),
-            *snippet,
-            ("", "\n"),
+            ("", f"  {result.score:.3f}\n"),
         ]
+        for line in _wrapped(styled(excerpt(result.snippet, _SNIPPET_CHARACTERS)), self._width - 2):
+            shown.append(("", "  "))
+            for text, style, _ in line.render(_MEASURE):
+                shown.append(("bold underline" if style and style.bold else "", text))
+            shown.append(("", "\n"))
+        return shown
+
+    @property
+    def _width(self) -> int:
+        return self.application.output.get_size().columns
+
+
+def _wrapped(text: Text, width: int) -> list[Text]:
+    """The text in lines of at most `width` columns, broken between words."""
+    return list(text.wrap(_MEASURE, max(width, 1)))
 
 
 def _total(results: SearchResults) -> str:

@@ -99,7 +99,7 @@ def _show_collections(collections: list["Collection"]) -> None:
     console = Console(highlight=False)
     console.print()
     if not collections:
-        console.print("No collections yet: `sirdar index FILE.jsonl` makes one.")
+        console.print("No collections yet: `sirdar index PATH` makes one.")
         return
     console.print(collections_table(collections))
 
