@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from services.inference.batch import TokenizedItem
-from services.inference.tokenizer import INLINE_CHARACTERS, new_tokenizer, tokenize
+from services.inference.tokenizer import CHUNK_TEXTS, INLINE_CHARACTERS, new_tokenizer, tokenize
 from services.runtime.cpu import available_cpus
 
 # English has five characters a token. What lies behind so many a token of the window is
@@ -47,7 +47,12 @@ class PairTokenizer:
         if len(query) * len(passages) + sum(map(len, passages)) <= INLINE_CHARACTERS:
             return self.encode(query, passages)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self.encode, query, passages)
+        items: list[TokenizedItem] = []
+        # Chunk by chunk: a caller that gives up stops its work, and none keeps a thread.
+        for start in range(0, len(passages), CHUNK_TEXTS):
+            chunk = passages[start : start + CHUNK_TEXTS]
+            items += await loop.run_in_executor(self._threads, self.encode, query, chunk)
+        return items
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)

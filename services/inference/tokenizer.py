@@ -19,7 +19,7 @@ from services.runtime.cpu import available_cpus
 # A short query takes 11 us to tokenize, a trip to another thread and back about 60.
 INLINE_CHARACTERS = 512
 # Texts that are tokenized at once; the memory of their encodings is bounded so.
-_CHUNK_TEXTS = 64
+CHUNK_TEXTS = 64
 
 
 class TextTokenizer:
@@ -84,8 +84,8 @@ def tokenize(
 ) -> list[TokenizedItem]:
     """One item an input, a text or a pair of texts; blocks."""
     items: list[TokenizedItem] = []
-    for start in range(0, len(inputs), _CHUNK_TEXTS):
-        chunk = list(inputs[start : start + _CHUNK_TEXTS])
+    for start in range(0, len(inputs), CHUNK_TEXTS):
+        chunk = list(inputs[start : start + CHUNK_TEXTS])
         items.extend(
             TokenizedItem(
                 np.array(encoding.ids, np.int64),

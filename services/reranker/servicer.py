@@ -39,10 +39,9 @@ class RerankerServicer(reranker_pb2_grpc.RerankerServiceServicer):
     ) -> reranker_pb2.RerankPassagesResponse:
         query = self._query(request.options)
         texts = [passage.text for passage in request.passages]
-        few = len(texts) <= _INTERACTIVE_PASSAGES
-        priority = Priority.INTERACTIVE if few else Priority.BULK
         top_n = request.top_n if request.HasField("top_n") else None
         best_first([], top_n)  # refused before it is paid for
+        priority = _priority(len(texts))
         outcomes = await self._reranker.score_passages(query, texts, priority, deadline())
         response = reranker_pb2.RerankPassagesResponse(model=self._model)
         for place in best_first(outcomes, top_n):
@@ -56,7 +55,7 @@ class RerankerServicer(reranker_pb2_grpc.RerankerServiceServicer):
         first = await anext(requests, None)
         if first is not None:
             query = self._first(first)
-            numbers = itertools.count()
+            numbers = itertools.count(1)
 
             async def answer(
                 request: reranker_pb2.StreamRerankPassagesRequest,
@@ -98,18 +97,24 @@ class RerankerServicer(reranker_pb2_grpc.RerankerServiceServicer):
     async def _stream_score(
         self, query: Query, request: reranker_pb2.StreamRerankPassagesRequest, number: int
     ) -> reranker_pb2.RerankScore:
-        """A full queue refuses the passage, not the stream."""
+        """The score of the stream's passage of that number, from 1.
+
+        A full queue refuses the passage, not the stream.
+        """
         if not request.HasField("passage"):
             raise InvalidArgument.field("passage", "must be set after the first message")
-        few = number < _INTERACTIVE_PASSAGES
-        priority = Priority.INTERACTIVE if few else Priority.BULK
         passage = request.passage
+        priority = _priority(number)
         outcome: PassageScore | SirdarError
         try:
             outcome = await self._reranker.score_passage(query, passage.text, priority, deadline())
         except ResourceExhausted as error:
             outcome = error
         return _score(passage.id, outcome)
+
+
+def _priority(passages: int) -> Priority:
+    return Priority.INTERACTIVE if passages <= _INTERACTIVE_PASSAGES else Priority.BULK
 
 
 def _score(identity: str, outcome: PassageScore | SirdarError) -> reranker_pb2.RerankScore:

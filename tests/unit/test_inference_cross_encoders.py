@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from services.inference.source import ModelSource, model_folder
 from services.reranker.builtin import DEFAULT_MODEL, reranker_folder
 from sirdar.errors import FailedPrecondition, NotFound
 from tests.reranker_model import builtin_reranker, save_tiny_cross_encoder
-from tests.small_model import MINILM, save_tiny_model
+from tests.small_model import MINILM, model_cache, save_tiny_model
 
 QUERY = "What is the height of Everest?"
 PASSAGES = [
@@ -85,6 +87,30 @@ def test_any_cross_encoder_scores_with_its_own_activation(
     assert [item.truncated for item in items] == [False, False, True, False]
     assert items[2].tokens == 24
     model.close()
+
+
+async def test_many_passages_are_tokenized_in_their_order() -> None:
+    tokenizer = builtin_reranker("fp32").tokenizer
+    passages = [f"Summit number {number} of the range." for number in range(150)]
+    together = await tokenizer.encode_off_loop(QUERY, passages)
+    for item, expected in zip(together, tokenizer.encode(QUERY, passages), strict=True):
+        assert item.token_ids.tolist() == expected.token_ids.tolist()
+
+
+def test_warm_start_imports_no_torch() -> None:
+    builtin_reranker()
+    program = f"""
+import sys
+from services.reranker.__main__ import load
+from services.reranker.settings import RerankerSettings
+load(RerankerSettings(cache_folder={str(model_cache())!r}, engine="openvino"))
+heavy = ("torch", "transformers", "sentence_transformers", "huggingface_hub")
+print([name for name in heavy if name in sys.modules])
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert child.stdout.strip().splitlines()[-1] == "[]"
 
 
 def test_only_the_start_of_a_megabyte_is_tokenized_and_it_says_so() -> None:
