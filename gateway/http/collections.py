@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter, Request, Response
 
+from gateway.http.answers import message_answer
 from gateway.http.bodies import read_json_body, while_connected
 from gateway.http.operations import Operations
 from gateway.http.proto_json import from_query, load_json, to_message
-from gateway.http.search import json_response
 from gateway.servicer import SearchServicer
 from gateway.settings import GatewaySettings
 from sirdar.errors import InvalidArgument
@@ -14,105 +14,95 @@ from sirdar.v1 import collection_pb2, search_pb2
 _COLLECTION = collection_pb2.Collection.DESCRIPTOR
 _ALL = "/collections"
 _ONE = "/collections/{name}"
-_IN_PATH = frozenset({"name"})
+
+
+class CollectionRoutes:
+    def __init__(self, servicer: SearchServicer, settings: GatewaySettings) -> None:
+        self._servicer = servicer
+        self._limit_bytes = settings.max_message_bytes
+
+    async def create_collection(self, request: Request) -> Response:
+        """Creates a collection, in the embedder's default space unless it names a model."""
+        value = load_json(await read_json_body(request, self._limit_bytes))
+        message = search_pb2.CreateCollectionRequest(
+            collection=to_message(value, collection_pb2.Collection())
+        )
+        answer = await while_connected(request, self._servicer.CreateCollection(message, None))
+        return message_answer(answer, status=201)
+
+    async def list_collections(self, request: Request) -> Response:
+        """Collections of a namespace, a page at a time."""
+        message = from_query(
+            request.query_params.multi_items(), search_pb2.ListCollectionsRequest()
+        )
+        return message_answer(
+            await while_connected(request, self._servicer.ListCollections(message, None))
+        )
+
+    async def get_collection(self, request: Request) -> Response:
+        """A collection with its generation and its counts."""
+        message = from_query(_parameters(request), search_pb2.GetCollectionRequest())
+        return message_answer(
+            await while_connected(request, self._servicer.GetCollection(message, None))
+        )
+
+    async def update_collection(self, request: Request) -> Response:
+        """Changes the fields that the body has: `description`, `labels`, `rerank`."""
+        value = load_json(await read_json_body(request, self._limit_bytes))
+        message = _update(value, request.path_params["name"])
+        return message_answer(
+            await while_connected(request, self._servicer.UpdateCollection(message, None))
+        )
+
+    async def delete_collection(self, request: Request) -> Response:
+        """Deletes a collection and all that is in it."""
+        message = from_query(_parameters(request), search_pb2.DeleteCollectionRequest())
+        # Not cancelled when the caller leaves: half a deletion helps nobody.
+        return message_answer(await self._servicer.DeleteCollection(message, None))
 
 
 def collections_router(
     servicer: SearchServicer, settings: GatewaySettings, operations: Operations
 ) -> APIRouter:
+    routes = CollectionRoutes(servicer, settings)
     router = APIRouter(tags=["Collections"])
-    limit = settings.max_message_bytes
+    page = operations.query_parameters(search_pb2.ListCollectionsRequest.DESCRIPTOR)
     namespace = operations.query_parameters(
-        search_pb2.GetCollectionRequest.DESCRIPTOR, without=_IN_PATH
+        search_pb2.GetCollectionRequest.DESCRIPTOR, without=frozenset({"name"})
     )
-
-    @router.post(
+    created = operations.describe(
         _ALL,
-        openapi_extra=operations.describe(
-            _ALL,
-            body=_COLLECTION,
-            example={"name": "notes", "description": "Notes of the crew."},
-            answer=search_pb2.CreateCollectionResponse.DESCRIPTOR,
-            status=201,
-        ),
+        body=_COLLECTION,
+        example={"name": "notes", "description": "Notes of the crew."},
+        answer=search_pb2.CreateCollectionResponse.DESCRIPTOR,
+        status=201,
     )
-    async def create_collection(request: Request) -> Response:
-        """Creates a collection, in the embedder's default space unless it names a model."""
-        value = load_json(await read_json_body(request, limit))
-        message = search_pb2.CreateCollectionRequest(
-            collection=to_message(value, collection_pb2.Collection())
-        )
-        answer = await while_connected(request, servicer.CreateCollection(message, None))
-        return json_response(answer, status=201)
-
-    @router.get(
-        _ALL,
-        openapi_extra=operations.describe(
-            _ALL,
-            parameters=operations.query_parameters(search_pb2.ListCollectionsRequest.DESCRIPTOR),
-            answer=search_pb2.ListCollectionsResponse.DESCRIPTOR,
-        ),
+    listed = operations.describe(
+        _ALL, parameters=page, answer=search_pb2.ListCollectionsResponse.DESCRIPTOR
     )
-    async def list_collections(request: Request) -> Response:
-        """Collections of a namespace, a page at a time."""
-        message = from_query(
-            request.query_params.multi_items(), search_pb2.ListCollectionsRequest()
-        )
-        return json_response(
-            await while_connected(request, servicer.ListCollections(message, None))
-        )
-
-    @router.get(
+    got = operations.describe(
+        _ONE, parameters=namespace, answer=search_pb2.GetCollectionResponse.DESCRIPTOR
+    )
+    updated = operations.describe(
         _ONE,
-        openapi_extra=operations.describe(
-            _ONE,
-            parameters=namespace,
-            answer=search_pb2.GetCollectionResponse.DESCRIPTOR,
-        ),
+        body=_COLLECTION,
+        example={"description": "Notes of the crew, since 2026."},
+        answer=search_pb2.UpdateCollectionResponse.DESCRIPTOR,
     )
-    async def get_collection(request: Request) -> Response:
-        """A collection with its generation and its counts."""
-        message = from_query(
-            [*request.query_params.multi_items(), ("name", request.path_params["name"])],
-            search_pb2.GetCollectionRequest(),
-        )
-        return json_response(await while_connected(request, servicer.GetCollection(message, None)))
-
-    @router.patch(
-        _ONE,
-        openapi_extra=operations.describe(
-            _ONE,
-            body=_COLLECTION,
-            example={"description": "Notes of the crew, since 2026."},
-            answer=search_pb2.UpdateCollectionResponse.DESCRIPTOR,
-        ),
+    deleted = operations.describe(
+        _ONE, parameters=namespace, answer=search_pb2.DeleteCollectionResponse.DESCRIPTOR
     )
-    async def update_collection(request: Request) -> Response:
-        """Changes the fields that the body has: `description`, `labels`, `rerank`."""
-        value = load_json(await read_json_body(request, limit))
-        message = _update(value, request.path_params["name"])
-        return json_response(
-            await while_connected(request, servicer.UpdateCollection(message, None))
-        )
-
-    @router.delete(
-        _ONE,
-        openapi_extra=operations.describe(
-            _ONE,
-            parameters=namespace,
-            answer=search_pb2.DeleteCollectionResponse.DESCRIPTOR,
-        ),
-    )
-    async def delete_collection(request: Request) -> Response:
-        """Deletes a collection and all that is in it."""
-        message = from_query(
-            [*request.query_params.multi_items(), ("name", request.path_params["name"])],
-            search_pb2.DeleteCollectionRequest(),
-        )
-        # Not cancelled when the caller leaves: half a deletion helps nobody.
-        return json_response(await servicer.DeleteCollection(message, None))
-
+    router.post(_ALL, status_code=201, openapi_extra=created)(routes.create_collection)
+    router.get(_ALL, openapi_extra=listed)(routes.list_collections)
+    router.get(_ONE, openapi_extra=got)(routes.get_collection)
+    router.patch(_ONE, openapi_extra=updated)(routes.update_collection)
+    router.delete(_ONE, openapi_extra=deleted)(routes.delete_collection)
     return router
+
+
+def _parameters(request: Request) -> list[tuple[str, str]]:
+    """The query's, and the name in the path."""
+    return [*request.query_params.multi_items(), ("name", request.path_params["name"])]
 
 
 def _update(value: object, name: str) -> search_pb2.UpdateCollectionRequest:

@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from gateway.http.answers import json_answer
 from gateway.http.bodies import JSON, NDJSON, Line, media_type, read_json_body, split_lines
 from gateway.http.operations import Operation, Operations
 from gateway.http.problems import UnsupportedMediaType, problem_response
@@ -117,7 +118,7 @@ class IndexDoor:
         if failed is not None:
             # What was done until then must not be lost with the rest.
             return problem_response(failed, outcomes=outcomes)
-        return Response(to_json({"outcomes": outcomes}), media_type=JSON)
+        return json_answer({"outcomes": outcomes})
 
 
 def _draining() -> SirdarError:

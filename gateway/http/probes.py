@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request, Response
 
 from gateway.backends import Tier
-from gateway.http.bodies import JSON
+from gateway.http.answers import json_answer
 from gateway.http.operations import Operation, Operations
-from gateway.http.proto_json import to_json
 from services.runtime.server import TierServer
 
 _LIMIT_SECONDS = 2.0
@@ -23,7 +22,7 @@ def probes_router(
     @router.get("/healthz", openapi_extra=_operation(operations, "alive"))
     async def alive(request: Request) -> Response:
         """The process lives. 200 also while it drains: it must not be killed for that."""
-        return _answer({"status": "alive"}, 200)
+        return json_answer({"status": "alive"}, 200)
 
     @router.get("/readyz", openapi_extra=_operation(operations, "ready"))
     async def ready(request: Request) -> Response:
@@ -37,13 +36,9 @@ def probes_router(
         ready = server.serving and all(serving[: len(needed)])
         states["gateway"] = "SERVING" if server.serving else "NOT_SERVING"
         status = "ready" if ready else "not ready"
-        return _answer({"status": status, "tiers": states}, 200 if ready else 503)
+        return json_answer({"status": status, "tiers": states}, 200 if ready else 503)
 
     return router
-
-
-def _answer(value: dict[str, object], status: int) -> Response:
-    return Response(to_json(value), status, media_type=JSON)
 
 
 def _operation(operations: Operations, status: str) -> Operation:

@@ -68,11 +68,9 @@ def to_value(message: Message) -> dict[str, Any]:
 
 
 def to_json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(
-        # A float32 beyond JSON's numbers and a lone surrogate are the caller's own.
-        "utf-8",
-        "backslashreplace",
-    )
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # A lone surrogate, quoted from a caller, becomes the escape that it was.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def from_query(parameters: Iterable[tuple[str, str]], message: M) -> M:

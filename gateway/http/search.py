@@ -1,14 +1,13 @@
 """Search over HTTP."""
 
 from fastapi import APIRouter, Request, Response
-from google.protobuf.message import Message
 
-from gateway.http.bodies import JSON, read_json_body, while_connected
+from gateway.http.answers import message_answer
+from gateway.http.bodies import read_json_body, while_connected
 from gateway.http.operations import Operations
-from gateway.http.proto_json import from_query, load_json, to_json, to_message, to_value
+from gateway.http.proto_json import from_query, load_json, to_message
 from gateway.servicer import SearchServicer
 from gateway.settings import GatewaySettings
-from sirdar.errors import InvalidArgument
 from sirdar.v1 import search_pb2
 
 _REQUEST = search_pb2.SearchRequest.DESCRIPTOR
@@ -54,61 +53,50 @@ _QUERY = [
 ]
 
 
-def json_response(message: Message, status: int = 200) -> Response:
-    return Response(to_json(to_value(message)), status, media_type=JSON)
+class SearchRoutes:
+    def __init__(self, servicer: SearchServicer, settings: GatewaySettings) -> None:
+        self._servicer = servicer
+        self._limit_bytes = settings.max_message_bytes
+
+    async def search(self, request: Request) -> Response:
+        """Documents that mean what `q` means, best first."""
+        parameters = request.query_params.multi_items()
+        message = from_query(
+            # `q` is what everybody types; in the contract it is `query`.
+            [("query" if name == "q" else name, text) for name, text in parameters],
+            search_pb2.SearchRequest(),
+        )
+        return await self._answer(request, message)
+
+    async def post_search(self, request: Request) -> Response:
+        """Documents that mean what the query means, best first."""
+        body = await read_json_body(request, self._limit_bytes)
+        return await self._answer(request, to_message(load_json(body), search_pb2.SearchRequest()))
+
+    async def _answer(self, request: Request, message: search_pb2.SearchRequest) -> Response:
+        return message_answer(await while_connected(request, self._servicer.Search(message, None)))
 
 
 def search_router(
     servicer: SearchServicer, settings: GatewaySettings, operations: Operations
 ) -> APIRouter:
     """`GET /search` for people and `POST /search` for programs: SearchService.Search."""
+    routes = SearchRoutes(servicer, settings)
     router = APIRouter(tags=["Search"])
     parameters = operations.query_parameters(_REQUEST, without=frozenset({"query"}))
-
-    @router.get(
+    asked = operations.describe(
         "/search",
-        openapi_extra=operations.describe(
-            "/search",
-            parameters=[*_QUERY, *parameters],
-            answer=_ANSWER,
-            answer_example=_ANSWER_EXAMPLE,
-        ),
+        parameters=[*_QUERY, *parameters],
+        answer=_ANSWER,
+        answer_example=_ANSWER_EXAMPLE,
     )
-    async def search(request: Request) -> Response:
-        """Documents that mean what `q` means, best first."""
-        message = from_query(
-            # `q` is what everybody types; in the contract it is `query`.
-            (("query" if name == "q" else name, text) for name, text in _parameters(request)),
-            search_pb2.SearchRequest(),
-        )
-        return json_response(await while_connected(request, servicer.Search(message, None)))
-
-    @router.post(
+    posted = operations.describe(
         "/search",
-        openapi_extra=operations.describe(
-            "/search",
-            body=_REQUEST,
-            example=_EXAMPLE,
-            answer=_ANSWER,
-            answer_example=_ANSWER_EXAMPLE,
-        ),
+        body=_REQUEST,
+        example=_EXAMPLE,
+        answer=_ANSWER,
+        answer_example=_ANSWER_EXAMPLE,
     )
-    async def post_search(request: Request) -> Response:
-        """Documents that mean what the query means, best first."""
-        body = await read_json_body(request, settings.max_message_bytes)
-        message = to_message(load_json(body), search_pb2.SearchRequest())
-        return json_response(await while_connected(request, servicer.Search(message, None)))
-
+    router.get("/search", openapi_extra=asked)(routes.search)
+    router.post("/search", openapi_extra=posted)(routes.post_search)
     return router
-
-
-def _parameters(request: Request) -> list[tuple[str, str]]:
-    return list(request.query_params.multi_items())
-
-
-def refuse_parameters(request: Request) -> None:
-    """Raises InvalidArgument for any query parameter: a misspelt one must not pass in silence."""
-    for name in request.query_params:
-        raise InvalidArgument.field(
-            name, "is not a parameter here; see /docs", reason="UNKNOWN_FIELD"
-        )

@@ -48,6 +48,7 @@ class UpConsole:
                 stack.layout.address(tier.name),
                 Text(f"metrics http://127.0.0.1:{metrics}/metrics", style="dim"),
             )
+        self._console.print(f"   HTTP      http://{stack.http_address}/docs")
         self._console.print(f"   data      {stack.layout.data_folder}")
         self._console.print()
         self._console.print("Next, in another terminal:")

@@ -5,10 +5,10 @@ import secrets
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from gateway.http.bodies import JSON, while_connected
+from gateway.http.answers import json_answer
+from gateway.http.bodies import while_connected
 from gateway.http.doors.ranking import PassageRanker
 from gateway.http.doors.refusals import door_route
-from gateway.http.proto_json import to_json
 from sirdar.errors import SirdarError
 
 
@@ -68,4 +68,4 @@ async def _rerank(ranker: PassageRanker, body: RerankBody, version: str) -> Resp
         "results": results,
         "meta": {"api_version": {"version": version}, "billed_units": {"search_units": 1}},
     }
-    return Response(to_json(answer), media_type=JSON)
+    return json_answer(answer)

@@ -6,10 +6,10 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from gateway.http.bodies import JSON, while_connected
+from gateway.http.answers import json_answer
+from gateway.http.bodies import while_connected
 from gateway.http.doors.embedding import EmbeddedText, TextEmbedder
 from gateway.http.doors.refusals import door_route
-from gateway.http.proto_json import to_json
 from sirdar.errors import InvalidArgument, NotFound, ResourceExhausted, SirdarError
 
 
@@ -61,7 +61,7 @@ def openai_router(texts: TextEmbedder) -> APIRouter:
             {"id": model.model.name, "object": "model", "created": 0, "owned_by": "sirdar"}
             for model in await texts.models()
         ]
-        return Response(to_json({"object": "list", "data": data}), media_type=JSON)
+        return json_answer({"object": "list", "data": data})
 
     return router
 
@@ -85,7 +85,7 @@ async def _embed(texts: TextEmbedder, body: EmbeddingsBody) -> Response:
         "model": model.model.name,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
-    return Response(to_json(answer), media_type=JSON)
+    return json_answer(answer)
 
 
 def _texts(given: str | list[str] | list[int] | list[list[int]]) -> list[str]:

@@ -5,11 +5,11 @@ from importlib.metadata import version
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from gateway.http.bodies import JSON, while_connected
+from gateway.http.answers import json_answer
+from gateway.http.bodies import while_connected
 from gateway.http.doors.embedding import MAX_TEXTS, TextEmbedder
 from gateway.http.doors.ranking import PassageRanker
 from gateway.http.doors.refusals import door_route
-from gateway.http.proto_json import to_json
 from sirdar.errors import InvalidArgument, ResourceExhausted, SirdarError
 from sirdar.v1 import common_pb2
 
@@ -66,7 +66,7 @@ def tei_router(texts: TextEmbedder, ranker: PassageRanker) -> APIRouter:
     @router.get("/info", responses=refused, response_class=Response)
     async def info() -> Response:
         """The embedder's default model."""
-        return Response(to_json(_info(await texts.model(""))), media_type=JSON)
+        return json_answer(_info(await texts.model("")))
 
     return router
 
@@ -88,7 +88,7 @@ async def _embed(texts: TextEmbedder, body: EmbedBody) -> Response:
             f"has a text of more than {model.max_tokens} tokens; shorten it or set truncate",
         )
     answer = [text.unit() if body.normalize else text.components() for text in embedded]
-    return Response(to_json(answer), media_type=JSON)
+    return json_answer(answer)
 
 
 async def _rerank(ranker: PassageRanker, body: RankBody) -> Response:
@@ -100,7 +100,7 @@ async def _rerank(ranker: PassageRanker, body: RankBody) -> Response:
         if body.return_text:
             item["text"] = body.texts[passage.place]
         answer.append(item)
-    return Response(to_json(answer), media_type=JSON)
+    return json_answer(answer)
 
 
 def _info(model: common_pb2.ModelInfo) -> dict[str, object]:
