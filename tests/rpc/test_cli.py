@@ -5,30 +5,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trustme
 from structlog.testing import capture_logs
 
-from sirdar.cli.main import main
 from sirdar.errors import Unavailable
 from sirdar.v1 import collection_pb2
 from tests.rpc.search_double import Double, Ending, running_double
+from tests.rpc.terminal_command import Sirdar, in_a_process, in_process
 
 LINES = [json.dumps({"id": f"d{number}", "text": f"text {number}"}) for number in range(20)]
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-Sirdar = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -45,19 +34,7 @@ def double() -> Iterator[Double]:
 def sirdar(
     double: Double, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Sirdar:
-    """Runs the command in this process, at 100 columns, and gives code and output."""
-    monkeypatch.setenv("SIRDAR_ADDRESS", double.address)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*arguments: str | Path) -> Ended:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["sirdar", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), out, err)
-
-    return run
+    return in_process(double.address, monkeypatch, capsys)
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -268,19 +245,9 @@ finally:
     assert "loaded []" in done.stdout
 
 
-def command(double: Double, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", "from sirdar.cli.main import main; main()", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={"SIRDAR_ADDRESS": double.address},
-    )
-
-
 def test_a_reader_that_leaves_is_no_error(double: Double) -> None:
     double.answer.results.add(document_id="d").snippet.text = "x" * 1_000_000
-    process = command(double, "search", "q", "--json")
+    process = in_a_process(double.address, "search", "q", "--json")
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -289,7 +256,7 @@ def test_a_reader_that_leaves_is_no_error(double: Double) -> None:
 
 
 def test_ctrl_c_ends_indexing_with_the_count_and_130(double: Double) -> None:
-    process = command(double, "index", "-")
+    process = in_a_process(double.address, "index", "-")
     assert process.stdin is not None
     process.stdin.write("".join(f"{line}\n" for line in LINES).encode())
     process.stdin.flush()

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -256,6 +257,10 @@ def test_watching_goes_on_after_the_gateway_was_away_until_ctrl_c(
     double: Double, notes: Path
 ) -> None:
     process = in_a_process(double.address, "index", notes, "--watch")
+    assert process.stderr is not None
+    said: list[bytes] = []
+    reader = threading.Thread(target=lambda: said.extend(process.stderr or ()))
+    reader.start()
     try:
         eventually(lambda: ids(double) == {"a.txt", "b.md"})
         # More than the call's own retries take.
@@ -264,11 +269,21 @@ def test_watching_goes_on_after_the_gateway_was_away_until_ctrl_c(
         eventually(lambda: not double.refusals)
         (notes / "c.txt").write_text("c")
         eventually(lambda: ids(double) == {"b.md", "c.txt"})
+        notes.rename(notes.with_name("elsewhere"))
+        eventually(lambda: any(b"is gone" in line for line in said))
+        assert ids(double) == {"b.md", "c.txt"}
+        notes.mkdir()
+        (notes / "d.txt").write_text("d")
+        eventually(lambda: ids(double) == {"d.txt"})
+        (notes / "e.txt").write_text("e")
+        eventually(lambda: ids(double) == {"d.txt", "e.txt"})
     finally:
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert out.startswith(b"indexed 3 documents")
-    assert b"watching" in err
-    assert b"will be tried again" in err
-    assert b"Traceback" not in err
+        assert process.wait(20) == 130
+        reader.join()
+    assert process.stdout is not None
+    assert process.stdout.read().startswith(b"indexed 5 documents")
+    text = b"".join(said)
+    assert b"watching" in text
+    assert b"will be tried again" in text
+    assert b"Traceback" not in text

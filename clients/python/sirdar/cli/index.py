@@ -22,7 +22,7 @@ def index(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="PATH...",
+            metavar="PATH",
             help="JSON lines with id, title, text and metadata (- for standard input), CSV, files "
             "or folders of text, Markdown and HTML, BEIR folders.",
         ),

@@ -43,11 +43,17 @@ class Watch:
         # What is indexed, and what was refused, by id, as it was then.
         self._known: dict[str, Entry] = {}
         self._fault = ""
+        self._gone = False
 
     def forever(self) -> None:
         """Until KeyboardInterrupt. A gateway that is away is waited for; other errors end it."""
         self._tried()
         self._show(f"watching {', '.join(map(str, self._folders))}; Ctrl-C ends it")
+        while True:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Until a folder that was gone is back: the notices are of the one that went."""
         # Once more when the system watches: between the first look and then files may change.
         pending = True
         for changes in watch(
@@ -58,11 +64,15 @@ class Watch:
             recursive=True,
         ):
             if changes or pending:
+                was_gone = self._gone
                 pending = not self._tried()
+                if was_gone and not self._gone:
+                    return
 
     def _tried(self) -> bool:
         """Whether the collection could be brought up to date; each reason why not is shown once."""
         fault = ""
+        self._gone = False
         try:
             self.update()
         except (Unavailable, DeadlineExceeded) as error:
@@ -70,6 +80,7 @@ class Watch:
         except FileNotFoundError as error:
             # A disk that was taken away is no wish to delete what was on it.
             fault = f"{error.filename} is gone; what it held stays indexed"
+            self._gone = True
         if fault and fault != self._fault:
             self._show(f"will be tried again: {one_line(fault)}")
         self._fault = fault
