@@ -9,9 +9,8 @@ from gateway.http.proto_json import from_query, load_json, to_message
 from gateway.servicer import SearchServicer
 from gateway.settings import GatewaySettings
 from sirdar.errors import InvalidArgument
-from sirdar.v1 import collection_pb2, search_pb2
+from sirdar.v1 import search_pb2
 
-_COLLECTION = collection_pb2.Collection.DESCRIPTOR
 _ALL = "/collections"
 _ONE = "/collections/{name}"
 
@@ -24,9 +23,7 @@ class CollectionRoutes:
     async def create_collection(self, request: Request) -> Response:
         """Creates a collection, in the embedder's default space unless it names a model."""
         value = load_json(await read_json_body(request, self._limit_bytes))
-        message = search_pb2.CreateCollectionRequest(
-            collection=to_message(value, collection_pb2.Collection())
-        )
+        message = to_message(value, search_pb2.CreateCollectionRequest())
         answer = await while_connected(request, self._servicer.CreateCollection(message, None))
         return message_answer(answer, status=201)
 
@@ -47,7 +44,10 @@ class CollectionRoutes:
         )
 
     async def update_collection(self, request: Request) -> Response:
-        """Changes the fields that the body has: `description`, `labels`, `rerank`."""
+        """Changes `description`, `labels` or `rerank`.
+
+        Without an `update_mask` those that the body's `collection` has are changed.
+        """
         value = load_json(await read_json_body(request, self._limit_bytes))
         message = _update(value, request.path_params["name"])
         return message_answer(
@@ -72,8 +72,8 @@ def collections_router(
     )
     created = operations.describe(
         _ALL,
-        body=_COLLECTION,
-        example={"name": "notes", "description": "Notes of the crew."},
+        body=search_pb2.CreateCollectionRequest.DESCRIPTOR,
+        example={"collection": {"name": "notes", "description": "Notes of the crew."}},
         answer=search_pb2.CreateCollectionResponse.DESCRIPTOR,
         status=201,
     )
@@ -85,8 +85,8 @@ def collections_router(
     )
     updated = operations.describe(
         _ONE,
-        body=_COLLECTION,
-        example={"description": "Notes of the crew, since 2026."},
+        body=search_pb2.UpdateCollectionRequest.DESCRIPTOR,
+        example={"collection": {"description": "Notes of the crew, since 2026."}},
         answer=search_pb2.UpdateCollectionResponse.DESCRIPTOR,
     )
     deleted = operations.describe(
@@ -106,12 +106,15 @@ def _parameters(request: Request) -> list[tuple[str, str]]:
 
 
 def _update(value: object, name: str) -> search_pb2.UpdateCollectionRequest:
-    """The fields that the body has are the mask."""
-    collection = to_message(value, collection_pb2.Collection())
-    if collection.name not in ("", name):
-        raise InvalidArgument.field("name", f"is {collection.name!r}; the path says {name!r}")
-    collection.name = name
-    assert isinstance(value, dict)
-    message = search_pb2.UpdateCollectionRequest(collection=collection)
-    message.update_mask.paths.extend(key for key in value if key not in ("name", "namespace"))
+    message = to_message(value, search_pb2.UpdateCollectionRequest())
+    if message.collection.name not in ("", name):
+        raise InvalidArgument.field(
+            "collection.name", f"is {message.collection.name!r}; the path says {name!r}"
+        )
+    message.collection.name = name
+    if not message.HasField("update_mask"):
+        changed = value.get("collection") if isinstance(value, dict) else None
+        message.update_mask.paths.extend(
+            key for key in changed or () if key not in ("name", "namespace")
+        )
     return message

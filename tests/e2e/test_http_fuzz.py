@@ -21,11 +21,18 @@ _EXAMPLES = 25
 Case = schemathesis.Case[Any]
 
 
-@pytest.fixture
-def api(stack: Stack) -> schemathesis.BaseSchema:
-    url = f"http://{stack.http_address}"
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Requests made by chance create what other tests would stumble over."""
+    with Stack(tmp_path_factory.mktemp("fuzzed")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def api(own_stack: Stack) -> schemathesis.BaseSchema:
+    url = f"http://{own_stack.http_address}"
     with httpx.Client(base_url=url, trust_env=False) as client:
-        client.post("/collections", json={"name": "fuzzed"})
+        client.post("/collections", json={"collection": {"name": "fuzzed"}})
         document = client.get("/openapi.json").json()
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=url)
