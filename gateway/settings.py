@@ -16,7 +16,7 @@ class GatewaySettings(ServerSettings):
     metrics_port: int | None = Field(default=7790, ge=0, le=65535)
     """Port of /metrics for Prometheus; 0 takes a free one."""
     http_port: int | None = Field(default=7780, ge=0, le=65535)
-    """Port of the HTTP server; 0 takes a free one, unset: none."""
+    """Port of the HTTP server; 0 takes a free one, `none`: no HTTP."""
     embedder_address: str = "127.0.0.1:7701"
     """Where the embedder is: host:port; all replicas behind the name are used in turn."""
     retriever_addresses: tuple[str, ...] = ("127.0.0.1:7702",)

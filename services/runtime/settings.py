@@ -24,11 +24,15 @@ CONFIG_FILE = "CONFIG_FILE"
 def server_config(tier: str) -> SettingsConfigDict:
     """The `model_config` of a tier: environment variables start with `SIRDAR_<TIER>_`.
 
+    The value `none` unsets a setting that may be unset.
     `SIRDAR_<TIER>_CONFIG_FILE` names a TOML file with the same keys in lower case.
     """
     return SettingsConfigDict(
         env_prefix=f"SIRDAR_{tier.upper()}_",
         env_ignore_empty=True,
+        # The word that unsets what has a default, a port say.
+        env_parse_none_str="none",
+        cli_parse_none_str="none",
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,

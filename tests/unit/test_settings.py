@@ -13,6 +13,8 @@ class ProbeSettings(ServerSettings):
 
     passages: int = 3
     """How many passages."""
+    page_port: int | None = 7
+    """Port of a page."""
 
 
 def test_command_line_before_environment_before_file(
@@ -25,6 +27,13 @@ def test_command_line_before_environment_before_file(
     monkeypatch.setenv("SIRDAR_PROBE_PORT", "2")
     settings = load_settings(ProbeSettings, ["--port", "3"])
     assert (settings.host, settings.passages, settings.port) == ("0.0.0.0", 7, 3)
+
+
+def test_a_default_can_be_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(ProbeSettings, []).page_port == 7
+    assert load_settings(ProbeSettings, ["--page-port", "none"]).page_port is None
+    monkeypatch.setenv("SIRDAR_PROBE_PAGE_PORT", "none")
+    assert load_settings(ProbeSettings, []).page_port is None
 
 
 def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
