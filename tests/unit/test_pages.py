@@ -117,6 +117,16 @@ def test_a_page_is_its_main_text_without_furniture() -> None:
     assert page.metadata == {"description": "About the sea"}
 
 
+def test_what_is_hidden_or_within_each_other_is_left_out() -> None:
+    page = html_page(
+        b"<p>foo<!-- no -->bar</p><nav>a<nav>b<form>c</form></nav></nav><p hidden>no<p>yes"
+        b"<svg><title>no</title><svg>no</svg></svg><pre>a\n<b>b\n</b></pre>then\nthis"
+    )
+    assert page.text.split("\n") == ["foobar", "yes", "a", "b", "", "then this"]
+    assert page.title == ""
+    assert html_page(b"<article>x" * 5_000).text.count("x") == 5_000
+
+
 def test_a_page_that_misuses_main_is_read_whole() -> None:
     page = html_page(b"<body><main>x</main><div>" + b"many words of the page " * 9 + b"</div>")
     assert "many words" in page.text

@@ -9,9 +9,11 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from sirdar.cli.page import Page
 from sirdar.cli.text_file import BinaryFile, UnreadableText, is_binary, marked_encoding
 
-# The standard's table of what is no content, and what is the page's and not the text's.
-_SILENT = ("script", "style", "template", "noscript", "svg", "canvas", "iframe", "object")
-_FURNITURE = ("nav", "aside", "footer", "form", "dialog", "[hidden]", "[aria-hidden=true]")
+# What is no text, and what is the page's and not its text's.
+_SILENT = frozenset(
+    {"script", "style", "template", "noscript", "svg", "canvas", "iframe", "object", "-comment"}
+)
+_FURNITURE = _SILENT | {"nav", "aside", "footer", "form", "dialog"}
 _INLINE = frozenset(
     re.findall(
         r"\w+",
@@ -19,6 +21,9 @@ _INLINE = frozenset(
         "rb rt s samp small span strike strong sub sup time tt u var wbr",
     )
 )
+# The parser's names for what is no element.
+_WITHIN_LINES = frozenset({"-text", "-comment"})
+_LINE_END = re.compile(r"\r?\n")
 # A page names its encoding in its first bytes or has the Web's oldest one.
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w-]{1,40})", re.IGNORECASE)
 _DECLARATION_BYTES = 2_048
@@ -36,6 +41,8 @@ _UNCLOSED = frozenset(
 _MAX_DEPTH = 10_000
 # Where the main part has less of the text than this, the page does not use the element for it.
 _MAIN_SHARE = 0.3
+# The outermost come first; each of thousands in each other would be read again and again.
+_MAX_CANDIDATES = 50
 
 
 def html_page(content: bytes) -> Page:
@@ -43,13 +50,9 @@ def html_page(content: bytes) -> Page:
     markup = _markup(content)
     _check_depth(markup)
     tree = LexborHTMLParser(markup)
-    title = _text_of(tree.css_first("title")) or _text_of(tree.css_first("h1"))
-    scripts = bool(tree.css_first("script"))
-    for silent in _SILENT:
-        for node in tree.css(silent):
-            node.decompose()
+    title = _text_of(tree.css_first("head > title")) or _text_of(tree.css_first("h1"))
     text = _main_text(tree)
-    if not text and scripts:
+    if not text and tree.css_first("script") is not None:
         raise UnreadableText(
             "there is no text outside its scripts; save the page as a browser shows it"
         )
@@ -90,21 +93,19 @@ def _main_text(tree: LexborHTMLParser) -> str:
     if body is None:
         return ""
     everything = _text_of(body)
-    for node in tree.css(", ".join(_FURNITURE)):
-        node.decompose()
-    candidates = [*tree.css("main"), *tree.css("[role=main]"), *tree.css("article")]
-    main = max(map(_text_of, candidates), key=len, default="")
+    candidates = tree.css("main, [role=main], article")[:_MAX_CANDIDATES]
+    main = max((_text_of(node, _FURNITURE) for node in candidates), key=len, default="")
     if len(main) >= _MAIN_SHARE * len(everything):
         return main
     # A page that is all form or menu says more with them than without.
-    return _text_of(body) or everything
+    return _text_of(body, _FURNITURE) or everything
 
 
-def _text_of(node: LexborNode | None) -> str:
+def _text_of(node: LexborNode | None, skipped: frozenset[str] = _SILENT) -> str:
     """Blocks as lines; white space as a browser shows it, but for preformatted text."""
     if node is None:
         return ""
-    lines = "".join(_pieces(node)).split("\n")
+    lines = "".join(_pieces(node, skipped)).split("\n")
     kept = (line.replace("\v", "\n") for line in map(_collapsed, lines) if line)
     return "\n".join(kept).strip()
 
@@ -114,25 +115,25 @@ def _collapsed(line: str) -> str:
     return line if "\v" in line else " ".join(line.split())
 
 
-def _pieces(root: LexborNode) -> Iterator[str]:
+def _pieces(root: LexborNode, skipped: frozenset[str]) -> Iterator[str]:
     """Text with a line end at each block's begin and end. No recursion: pages may be deep."""
     node: LexborNode | None = root
     preformatted = 0
     while node is not None:
-        if node.is_text_node:
-            text = node.text_content or ""
-            clean = text.replace("\v", " ")
-            yield re.sub(r"\r?\n", "\v" if preformatted else " ", clean)
-        elif node.tag not in _INLINE:
-            preformatted += node.tag == "pre"
-            yield "\n"
         below = node.child
+        if node.is_text_node:
+            text = (node.text_content or "").replace("\v", " ")
+            yield _LINE_END.sub("\v" if preformatted else " ", text)
+        elif node.tag in skipped or _hidden(node):
+            below = None
+        elif node.tag not in _INLINE:
+            yield "\n"
         if below is not None:
+            preformatted += node.tag == "pre"
             node = below
             continue
         while node is not None:
-            if not node.is_text_node and node.tag not in _INLINE:
-                preformatted -= node.tag == "pre"
+            if node.tag not in _INLINE and node.tag not in _WITHIN_LINES:
                 yield "\n"
             if node.mem_id == root.mem_id:
                 return
@@ -140,6 +141,12 @@ def _pieces(root: LexborNode) -> Iterator[str]:
                 node = node.next
                 break
             node = node.parent
+            preformatted -= node is not None and node.tag == "pre"
+
+
+def _hidden(node: LexborNode) -> bool:
+    attributes = node.attributes
+    return "hidden" in attributes or attributes.get("aria-hidden") == "true"
 
 
 def _description(tree: LexborHTMLParser) -> dict[str, str]:
