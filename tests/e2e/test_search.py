@@ -58,7 +58,7 @@ def test_questions_find_documents_that_share_no_words(
 def test_the_answer_says_how_it_came_about(client: Client) -> None:
     write(client, *corpus())
     found = client.search("notes", "the sea", consistency=Consistency.STRONG)
-    assert {timing.stage for timing in found.timings} == {"embed", "retrieve", "total"}
+    assert {timing.stage for timing in found.timings} == {"embed", "retrieve", "rerank", "total"}
     assert all(timing.duration.total_seconds() > 0 for timing in found.timings)
     assert found.coverage.complete
     assert found.coverage.shards_asked == 3

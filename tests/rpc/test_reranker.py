@@ -288,7 +288,7 @@ async def test_deadline_is_kept(stub: "RerankerServiceAsyncStub") -> None:
 async def test_listed_model_says_what_it_is(stub: "RerankerServiceAsyncStub") -> None:
     answer = await stub.ListModels(reranker_pb2.RerankerServiceListModelsRequest())
     (model,) = answer.models
-    assert (model.model.name, model.max_tokens) == (DEFAULT_MODEL, 192)
+    assert (model.model.name, model.max_tokens) == (DEFAULT_MODEL, 320)
     assert (model.engine, model.device) == ("openvino", "cpu")
     assert not model.HasField("space")
     assert model.is_default

@@ -50,7 +50,7 @@ def logits(model: LoadedCrossEncoder, query: str, passages: list[str]) -> np.nda
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 0.01), ("auto", 0.1)])
 def test_built_in_model_gives_the_logits_of_its_card(precision: str, tolerance: float) -> None:
     model = builtin_reranker(precision)
-    assert model.description.max_tokens == 192
+    assert model.description.max_tokens == 320
     assert logits(model, QUERY, PASSAGES) == pytest.approx(LOGITS, abs=tolerance)
 
 
@@ -118,7 +118,7 @@ def test_only_the_start_of_a_megabyte_is_tokenized_and_it_says_so() -> None:
     passage = "Mount Everest is 8,849 metres tall. " * 30_000
     blank = "Mount Everest is 8,849 metres tall." + " " * 1_000_000
     (long, white) = model.tokenizer.encode(QUERY, [passage, blank])
-    assert (long.truncated, long.tokens) == (True, 192)
+    assert (long.truncated, long.tokens) == (True, 320)
     assert white.truncated
     assert white.token_ids.tolist() == (
         model.tokenizer.encode(QUERY, PASSAGES[:1])[0].token_ids.tolist()
