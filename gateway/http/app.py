@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from gateway.backends import Embedder, Reranker, Retriever
@@ -20,7 +21,7 @@ from gateway.http.doors.tei import tei_router
 from gateway.http.index import index_router
 from gateway.http.operations import Operations
 from gateway.http.probes import probes_router
-from gateway.http.problems import answer_error, answer_fault, answer_http_error
+from gateway.http.problems import answer_error, answer_fault, answer_http_error, answer_left
 from gateway.http.search import search_router
 from gateway.servicer import SearchServicer
 from gateway.settings import GatewaySettings
@@ -57,6 +58,7 @@ def build_app(
         exception_handlers={
             SirdarError: answer_error,
             HTTPException: answer_http_error,
+            ClientDisconnect: answer_left,
             Exception: answer_fault,
         },
     )

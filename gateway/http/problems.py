@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.runtime.interceptors import request_id
-from sirdar.errors import Internal, SirdarError
+from sirdar.errors import Cancelled, Internal, SirdarError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -109,6 +109,11 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
         "request_id": request_id(),
     }
     return _response(value, status, dict(error.headers or {}))
+
+
+async def answer_left(request: Request, error: Exception) -> Response:
+    """Nobody reads this; it is what is counted."""
+    return problem_response(Cancelled("the caller left before the end of its request"))
 
 
 async def answer_fault(request: Request, error: Exception) -> Response:

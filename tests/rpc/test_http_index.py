@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from sirdar.errors import Unavailable
 from tests.rpc.gateway_http import HttpGateway, problem_of, running_http
@@ -190,6 +191,30 @@ async def test_an_upload_that_stops_half_way_keeps_what_was_acknowledged(
         assert written(gateway) == ["a"]
         # It serves on.
         assert len(await upload(gateway, note("b"))) == 1
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+async def test_an_array_that_stops_half_way_is_no_fault_and_writes_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    async with running_http() as gateway:
+        left = {"method": "POST", "route": "/index", "status": "499"}
+        before = REGISTRY.get_sample_value("sirdar_http_requests_total", left) or 0
+        _, writer = await asyncio.open_connection("127.0.0.1", gateway.server.beside[0].port)
+        writer.write(
+            f"POST {INDEX} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            'content-length: 1000\r\n\r\n[{"id": "a", "text": "x"}'.encode()
+        )
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.transport.abort()
+        for _ in range(100):
+            now = REGISTRY.get_sample_value("sirdar_http_requests_total", left) or 0
+            if now > before:
+                break
+            await asyncio.sleep(0.02)
+        assert now == before + 1
+        assert written(gateway) == []
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
