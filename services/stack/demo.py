@@ -34,7 +34,7 @@ QUESTIONS = (
 )
 RESULTS = 3
 # Of output that is no terminal.
-_WIDTH = 100
+_WIDTH = 108
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -175,9 +175,13 @@ def _snippet(result: "SearchResult", characters: int, *, styles: bool) -> "Rende
 def footer(results: "SearchResults") -> str:
     """Stage times, coverage and model on one line."""
     times = " · ".join(
-        f"{timing.stage} {timing.duration.total_seconds() * 1000:.1f} ms"
-        for timing in results.timings
+        f"{timing.stage} {_milliseconds(timing.duration)}" for timing in results.timings
     )
     coverage = results.coverage
     shards = f"{coverage.shards_answered}/{coverage.shards_asked} shards"
     return " · ".join(part for part in (times, shards, one_line(results.space.model.name)) if part)
+
+
+def _milliseconds(duration: timedelta) -> str:
+    value = duration.total_seconds() * 1000
+    return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
