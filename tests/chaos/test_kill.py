@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.stack.stack import Stack
-from sirdar.client import AsyncClient, Client, Document
+from sirdar.client import AsyncClient, Client, Document, SearchResults
 from sirdar.errors import DeadlineExceeded, SirdarError, Unavailable
 
 WORDS = ("ships", "bread", "ice", "violins", "bees", "trains", "rivers", "coins")
@@ -121,3 +121,26 @@ async def test_a_terminated_gateway_hands_its_index_stream_over(stack: Stack) ->
     assert answered == [document.id for document in documents]
     with Client(stack.address) as client:
         assert client.get_collection("notes").documents == 3_000
+
+
+async def test_a_killed_reranker_costs_the_reranking_and_nothing_else(stack: Stack) -> None:
+    def reasons(found: SearchResults) -> list[str]:
+        return [item.reason for item in found.degraded]
+
+    async with AsyncClient(stack.address) as client:
+        await client.create_collection("notes")
+        documents = [Document(id=word, text=f"A note about {word}.") for word in WORDS]
+        assert all([outcome.ok async for outcome in client.index("notes", documents)])
+        whole = await client.search("notes", "who makes honey?")
+        assert reasons(whole) == []
+        stack.kill("reranker")
+        for _ in range(10):
+            found = await client.search("notes", "who makes honey?")
+            assert reasons(found) == ["rerank_skipped"]
+            assert [item.score for item in found] == [item.similarity for item in found]
+        await asyncio.to_thread(stack.restart, "reranker")
+        deadline = time.monotonic() + 30
+        while reasons(found) and time.monotonic() < deadline:
+            found = await client.search("notes", "who makes honey?")
+        assert reasons(found) == []
+        assert [item.document_id for item in found] == [item.document_id for item in whole]
