@@ -26,7 +26,7 @@ from sirdar.errors import AlreadyExists, SirdarError
 COLLECTION = "docs"
 # In words that the documents they are about do not use.
 QUESTIONS = (
-    "how much room is left on my drive",
+    "how full is my hard drive",
     "pick a winner by luck",
     "read numbers from a spreadsheet export",
     "send a letter over the internet",
