@@ -46,7 +46,10 @@ def plan_rerank(
     collection: collection_pb2.RerankSettings,
     settings: GatewaySettings,
 ) -> RerankPlan:
-    """What the request says, else the collection, else the server."""
+    """What the request says, else the collection, else the server.
+
+    Raises InvalidArgument when together they leave nothing to order by.
+    """
     merged = collection_pb2.RerankSettings(
         enabled=settings.rerank_enabled and settings.reranker_address is not None,
         depth=settings.rerank_depth,
@@ -57,6 +60,10 @@ def plan_rerank(
     merged.MergeFrom(request)
     if not merged.enabled:
         return NO_RERANK
+    if merged.weight == merged.retriever_weight == 0:
+        raise InvalidArgument.field(
+            "rerank.weight", "and retriever_weight are both 0, with what the collection says"
+        )
     return RerankPlan(merged.depth, merged.weight, merged.retriever_weight)
 
 

@@ -13,12 +13,15 @@ from gateway.highlights import highlight
 from gateway.rerank import RerankPlan, plan_rerank, rerank
 from gateway.settings import GatewaySettings
 from gateway.validation import MAX_CANDIDATES
+from services.runtime.deadline import remaining_seconds
 from sirdar.errors import FailedPrecondition, NotFound, SirdarError, Unavailable
 from sirdar.v1 import collection_pb2, common_pb2, retriever_pb2
 
 Stage: TypeAlias = common_pb2.Stage.ValueType
 
 _CANDIDATES_A_RESULT = 3
+# Of the time that the caller still gives.
+_OPTIONAL_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ class SearchPipeline:
                     plan,
                     query.text,
                     answer.documents,
-                    self._settings.rerank_timeout_seconds,
+                    _share_of_time(self._settings.rerank_timeout_seconds),
                 )
         except SirdarError as error:
             answer.degrade(reason, error.message)
@@ -161,7 +164,7 @@ class SearchPipeline:
                     embedded,
                     answer.documents,
                     max_sentences=self._settings.max_highlight_sentences,
-                    limit_seconds=self._settings.highlight_timeout_seconds,
+                    limit_seconds=_share_of_time(self._settings.highlight_timeout_seconds),
                 )
         except SirdarError as error:
             answer.degrade(common_pb2.DEGRADED_REASON_HIGHLIGHT_SKIPPED, error.message)
@@ -181,6 +184,12 @@ def _passages_request(
         consistency_tokens=query.consistency_tokens,
         documents_with_text=documents,
     )
+
+
+def _share_of_time(limit_seconds: float) -> float:
+    """What a stage that can be done without may take: it leaves the rest its time."""
+    remaining = remaining_seconds()
+    return limit_seconds if remaining is None else min(limit_seconds, _OPTIONAL_SHARE * remaining)
 
 
 def _check_coverage(query: SearchQuery, answer: SearchAnswer) -> None:

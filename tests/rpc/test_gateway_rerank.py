@@ -140,6 +140,25 @@ async def test_without_the_reranker_the_retrievers_order_stands_and_it_is_said(
         assert [item.reason for item in found.degraded] == ["rerank_skipped"]
 
 
+async def test_a_slow_reranker_leaves_time_to_answer_within_the_callers_deadline() -> None:
+    async with running() as gateway:
+        gateway.reranker.delay_seconds = 5
+        for _ in range(5):
+            found = await gateway.client.search("notes", "q", highlight=True, timeout_seconds=0.6)
+            assert [item.document_id for item in found] == ["b", "a", "c"]
+            # The stage after it has its share, too.
+            assert all(item.snippet.highlights for item in found)
+            assert [item.reason for item in found.degraded] == ["rerank_skipped"]
+
+
+async def test_weights_that_only_together_are_nothing_are_refused() -> None:
+    async with running() as gateway:
+        gateway.retriever.rerank.weight = 0
+        with pytest.raises(InvalidArgument) as refused:
+            await gateway.order(rerank=RerankSettings(retriever_weight=0))
+        assert [item.field for item in refused.value.fields] == ["rerank.weight"]
+
+
 async def test_a_gateway_without_a_reranker_says_so_only_when_it_was_asked() -> None:
     async with running(with_reranker=False) as gateway:
         assert (await gateway.client.search("notes", "q")).degraded == ()

@@ -95,7 +95,7 @@ def update(
         bool | None, typer.Option("--rerank/--no-rerank", help="Whether searches rerank.")
     ] = None,
     rerank_depth: Annotated[
-        int | None, typer.Option(help="How many of the best passages are reranked.")
+        int | None, typer.Option(help="How many of the best documents are reranked.")
     ] = None,
     rerank_weight: Annotated[
         float | None, typer.Option(help="Weight of the cross-encoder's score.")

@@ -45,7 +45,7 @@ class Generation:
 class RerankSettings:
     """How the reranker's scores and the retriever's make the final order; see the contract.
 
-    `depth` is how many of the best passages are reranked, 1 to 1,000. Both
+    `depth` is how many of the best documents are reranked, 1 to 1,000. Both
     kinds of scores are standardised over them, weighted and added. None: in a
     search what the collection says, in a collection what the server says.
     """
