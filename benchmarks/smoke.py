@@ -57,6 +57,8 @@ def baseline_server() -> Iterator[str]:
                 break
             except httpx.TransportError:
                 time.sleep(0.2)
+        if process.poll() is not None:
+            sys.exit(f"the baseline ended with exit code {process.returncode}")
         yield url
     finally:
         process.terminate()
