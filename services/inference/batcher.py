@@ -1,105 +1,83 @@
 """The dynamic batcher: what waits together is computed together.
 
-Callers put items into a queue. One task a stream of the engine seals a batch
-out of the queue at the moment the stream is free, so nothing waits while the
-engine idles, and a batch is as large as the load makes it. All state lives on
-the event loop and changes only between awaits; the engine runs in threads.
-
-Two classes share the engine: interactive work goes first, and bulk work gets
-every eighth batch at least, so neither starves the other.
+Callers are let in by what the queue and the cost model predict
+(admission.py) and put tokenized items into the lane of their priority
+(lane.py, length_queue.py). One task a stream of the engine seals a batch at the
+moment the stream is free, so nothing waits while the engine idles, and a batch
+is as large as the load and its time budget make it. All state lives on the
+event loop and changes only between awaits; the engine runs in threads.
 """
 
 import asyncio
-import enum
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import timedelta
+from functools import partial
 from types import TracebackType
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from services.inference.admission import Admission, QueueLimits, admit
 from services.inference.batch import TokenBatch, TokenizedItem
-from services.inference.engine import Engine
-from services.inference.length_queue import Job, LengthQueue, Waiting
-from services.inference.metrics import ClassMetrics
-from sirdar.errors import DeadlineExceeded, Internal, ResourceExhausted, SirdarError
+from services.inference.batch_budget import BatchBudget
+from services.inference.cost import CostModel
+from services.inference.engine import Engine, EngineOutOfMemory
+from services.inference.lane import Lane
+from services.inference.length_queue import Closed
+from services.inference.metrics import OUT_OF_MEMORY, STREAMS
+from services.inference.work import BatchedRows, Job, Priority, Waiting, Work
+from sirdar.errors import Internal, ResourceExhausted, Unavailable
+
+__all__ = ["BatchedRows", "Batcher", "Priority", "QueueLimits", "Work"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 # Interactive batches in a row before a bulk batch that waits gets its turn.
 _INTERACTIVE_RUN = 7
-# A caller's items enter the queue in slices of so many full batches: enough to keep
-# every stream busy, and a large request leaves room in the queue for others.
-_SLICE_BATCHES = 16
-
-
-class Priority(enum.Enum):
-    """INTERACTIVE: somebody waits for the answer. BULK: throughput counts."""
-
-    INTERACTIVE = "interactive"
-    BULK = "bulk"
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLimits:
-    """How much may wait, for each class."""
-
-    items: int
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BatchedRows:
-    """What the engine made of a caller's items."""
-
-    rows: NDArray[np.float32]
-    """[items, dimensions], in the order of the items; of failed ones undefined."""
-    failures: dict[int, SirdarError]
-    """Why an item has no row, by its index."""
-
-
-class _Lane:
-    """The queue of one priority, and its metrics."""
-
-    def __init__(self, model: str, priority: Priority) -> None:
-        self.queue = LengthQueue()
-        self.metrics = ClassMetrics(model, priority.value)
-        # Asked for when Prometheus scrapes: free for the calls.
-        self.metrics.queued_items.set_function(lambda: self.queue.items)
-        self.metrics.queued_tokens.set_function(lambda: self.queue.tokens)
+# Bulk batches are kept small for so long after the last interactive request.
+_INTERACTIVE_MEMORY_SECONDS = 2.0
+# A job is sure to be late when so much of its predicted time does not fit.
+_SURE = 0.8
 
 
 class Batcher:
-    """Runs one model's engine for many callers; an async context manager.
-
-    A worker that dies of a fault ends the `async with` block: the process
-    restarts rather than leaving callers waiting.
-    """
+    """Runs one model's engine for many callers; an async context manager."""
 
     def __init__(
-        self, model: str, engine: Engine, *, pad_token_id: int, dimensions: int, limits: QueueLimits
+        self,
+        model: str,
+        engine: Engine,
+        *,
+        pad_token_id: int,
+        dimensions: int,
+        limits: QueueLimits,
+        cost: CostModel,
     ) -> None:
         self._engine = engine
         self._pad_token_id = pad_token_id
         self._dimensions = dimensions
         self._limits = limits
-        self._lanes = {priority: _Lane(model, priority) for priority in Priority}
+        self._cost = cost
+        self._budget = BatchBudget(engine.info, cost)
+        self._lanes = {priority: Lane(model, priority) for priority in Priority}
         self._arrived = asyncio.Event()
         self._interactive_run = 0
-        # Moving average over batches, of one stream.
-        self._tokens_per_second = 0.0
+        self._interactive_at = -_INTERACTIVE_MEMORY_SECONDS
+        self._closing = False
+        # By stream: the lane that it computes for, since when and until when probably.
+        self._running: dict[int, tuple[Lane, float, float]] = {}
         self._threads = ThreadPoolExecutor(engine.info.streams, thread_name_prefix="engine")
-        self._workers = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
+        self._out_of_memory = OUT_OF_MEMORY.labels(model)
+        STREAMS.labels(model).set(engine.info.streams)
+        for lane in self._lanes.values():
+            lane.metrics.queued_seconds.set_function(partial(self._seconds, lane))
 
     async def __aenter__(self) -> "Batcher":
-        await self._workers.__aenter__()
         self._tasks = [
-            self._workers.create_task(self._serve(stream), name=f"engine stream {stream}")
+            asyncio.create_task(self._serve(stream), name=f"engine stream {stream}")
             for stream in range(self._engine.info.streams)
         ]
         return self
@@ -110,173 +88,215 @@ class Batcher:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._closing = True
         for task in self._tasks:
             task.cancel()
-        await self._workers.__aexit__(kind, error, traceback)
-        self._threads.shutdown()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # An engine cannot be interrupted: its last batches end first.
+        await asyncio.to_thread(self._threads.shutdown)
+        for lane in self._lanes.values():
+            lane.metrics.release()
 
-    async def run(
-        self, items: Sequence[TokenizedItem], priority: Priority, deadline: float | None = None
-    ) -> BatchedRows:
-        """Computes the rows of items. `deadline` is in seconds on time.monotonic().
+    async def close(self) -> None:
+        """Lets nothing more in and returns when all that was let in is done."""
+        self._closing = True
+        # Asked again rather than told: once in a model's life, not with every batch.
+        while self._running or any(lane.items for lane in self._lanes.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
-        Raises ResourceExhausted, at once, when the queue is full, and
-        DeadlineExceeded when the time is up before all is computed. A request
-        that was let in is not refused half way. Cancelling it takes what still
-        waits out of the queue.
-        """
-        rows = np.empty((len(items), self._dimensions), np.float32)
-        failures: dict[int, SirdarError] = {}
-        for start, stop in self._slices(items):
-            part = items[start:stop]
-            if start == 0:
-                self._admit(part, priority)
-            job = await self._run_slice(part, rows[start:stop], priority, deadline)
-            failures.update((start + index, error) for index, error in job.failures.items())
-        return BatchedRows(rows, failures)
-
-    def _slices(self, items: Sequence[TokenizedItem]) -> Iterator[tuple[int, int]]:
-        budget = _SLICE_BATCHES * self._engine.info.batch_tokens
-        start = tokens = 0
-        for index, item in enumerate(items):
-            tokens += item.tokens
-            if tokens > budget and index > start:
-                yield start, index
-                start, tokens = index, item.tokens
-        if start < len(items):
-            yield start, len(items)
-
-    def _admit(self, items: Sequence[TokenizedItem], priority: Priority) -> None:
-        lane = self._lanes[priority]
-        tokens = sum(item.tokens for item in items)
-        if (
-            lane.queue.items + len(items) <= self._limits.items
-            and lane.queue.tokens + tokens <= self._limits.tokens
-        ) or lane.queue.items == 0:
-            return
-        lane.metrics.shed.inc(len(items))
-        speed = self._tokens_per_second * self._engine.info.streams
-        seconds = lane.queue.tokens / speed if speed else 1.0
-        raise ResourceExhausted(
-            f"{lane.queue.items} items ({lane.queue.tokens} tokens) wait for the model already; "
-            "retry later, send less at once, or add replicas",
-            retry_after=timedelta(seconds=min(30.0, max(0.05, seconds))),
-        )
-
-    async def _run_slice(
-        self,
-        items: Sequence[TokenizedItem],
-        rows: NDArray[np.float32],
-        priority: Priority,
-        deadline: float | None,
-    ) -> Job:
-        lane = self._lanes[priority]
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        job = Job(rows, done, deadline, pending=len(items))
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long the engine has been at its oldest batch; infinite when a worker died."""
+        if any(task.done() for task in self._tasks) and not self._closing:
+            return float("inf")
         now = time.monotonic()
-        lane.queue.push([Waiting(item, job, index, now) for index, item in enumerate(items)])
-        self._arrived.set()
-        try:
-            await done
-        except asyncio.CancelledError:
-            lane.metrics.cancelled.inc(lane.queue.drop(job))
-            raise
-        return job
+        return max((now - started for _, started, _ in self._running.values()), default=0.0)
+
+    def admit(self, items: int, tokens: int, work: Work) -> Admission:
+        """Keeps a place for so many items, with about so many tokens together.
+
+        Raises ResourceExhausted, at once, when the queue is full or the items
+        would not be done by the deadline; Unavailable when the batcher closes.
+        A request of any size is let into an empty queue.
+        """
+        if self._closing:
+            raise Unavailable("the model is being unloaded", reason="MODEL_UNLOADING")
+        if work.priority is Priority.INTERACTIVE:
+            self._interactive_at = time.monotonic()
+        return admit(self, self._lanes[work.priority], self._limits, work, items, tokens)
+
+    async def run(self, items: Sequence[TokenizedItem], work: Work) -> BatchedRows:
+        """Computes the rows of items that are tokenized already.
+
+        Raises as `admit` and `Admission.run` do.
+        """
+        with self.admit(len(items), sum(item.tokens for item in items), work) as admission:
+            result = await admission.run(items[: admission.items])
+        late = range(admission.items, len(items))
+        if not late:
+            return result
+        rows = np.empty((len(items), self._dimensions), np.float32)
+        rows[: admission.items] = result.rows
+        return BatchedRows(rows, result.failures, result.dropped | frozenset(late))
+
+    def predicted_seconds(self, lane: Lane, caller: str, items: int, tokens: int) -> float:
+        """How long until so many more items of a caller are done, by the cost model."""
+        ahead_items, ahead_tokens = lane.ahead(caller, tokens)
+        queued = self._cost.work_seconds(
+            ahead_items + items, ahead_tokens + tokens, self._budget.full_seconds
+        )
+        if lane.priority is Priority.BULK:
+            queued += self._seconds(self._lanes[Priority.INTERACTIVE])
+        streams = self._engine.info.streams
+        now = time.monotonic()
+        running = sum(max(0.0, until - now) for _, _, until in self._running.values())
+        longest = self._cost.seconds(1, tokens // items) if items else 0.0
+        return running / streams + max(queued / streams, longest)
+
+    async def run_admitted(
+        self, lane: Lane, items: Sequence[TokenizedItem], work: Work
+    ) -> BatchedRows:
+        """What an admission runs."""
+        rows = np.empty((len(items), self._dimensions), np.float32)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        job = Job(work, rows, done, pending=len(items))
+        if items:
+            now = time.monotonic()
+            lane.queue.push([Waiting(item, job, index, now) for index, item in enumerate(items)])
+            self._arrived.set()
+            try:
+                await done
+            except asyncio.CancelledError:
+                lane.metrics.cancelled.inc(len(lane.queue.drop(job)))
+                lane.metrics.wasted_tokens.inc(job.computed_tokens)
+                raise
+        return BatchedRows(rows, job.failures, frozenset(job.dropped))
+
+    def _seconds(self, lane: Lane) -> float:
+        """What waits in a lane, on one stream."""
+        return self._cost.work_seconds(lane.items, lane.tokens, self._budget.full_seconds)
 
     async def _serve(self, stream: int) -> None:
         """Feeds one stream of the engine, for ever."""
         while True:
             lane, batch = self._seal()
-            if batch:
-                await self._compute(lane, batch, stream)
-            else:
+            if not batch:
                 self._arrived.clear()
                 await self._arrived.wait()
+                continue
+            try:
+                await self._compute(lane, batch, stream)
+            except Exception as error:
+                log.error("the batcher failed on a batch", exc_info=error)
+                for entry in batch:
+                    entry.job.fail(Internal("the batcher failed on the batch of this request"))
+            finally:
+                self._running.pop(stream, None)
 
-    def _seal(self) -> tuple[_Lane, list[Waiting]]:
+    def _seal(self) -> tuple[Lane, list[Waiting]]:
         """The next batch, out of live items only; empty when nothing waits."""
-        interactive, bulk = self._lanes[Priority.INTERACTIVE], self._lanes[Priority.BULK]
-        while interactive.queue.items or bulk.queue.items:
-            bulk_waits = bulk.queue.items > 0
-            if interactive.queue.items and not (
-                bulk_waits and self._interactive_run >= _INTERACTIVE_RUN
-            ):
-                lane = interactive
-                self._interactive_run = self._interactive_run + 1 if bulk_waits else 0
-            else:
-                lane = bulk
-                self._interactive_run = 0
-            live = self._live(lane, lane.queue.seal(self._engine.info.batch_tokens))
+        while (lane := self._next_lane()) is not None:
+            small = (
+                lane.priority is Priority.BULK
+                and time.monotonic() - self._interactive_at < _INTERACTIVE_MEMORY_SECONDS
+            )
+            idle = self._engine.info.streams - len(self._running)
+            callers = sum(1 for caller in lane.queue.callers.values() if caller.items)
+            budget = self._budget.next(self._seconds(lane), max(1, idle), callers, small=small)
+            batch, closed = lane.queue.seal(budget, self._cost)
+            token_seconds = _SURE * self._cost.token_seconds / self._engine.info.streams
+            live = lane.live(batch, token_seconds)
             if live:
+                if closed is Closed.FULL and budget.seconds < self._budget.full_seconds:
+                    closed = Closed.SLICE
+                lane.metrics.closed[closed].inc()
                 return lane, live
-        return interactive, []
+        return self._lanes[Priority.INTERACTIVE], []
 
-    def _live(self, lane: _Lane, batch: list[Waiting]) -> list[Waiting]:
-        """Those whose callers still have time; the jobs of the others end here."""
-        now = time.monotonic()
-        live = []
-        for entry in batch:
-            job = entry.job
-            if job.done.done():  # cancelled, or its deadline passed an item earlier
-                (lane.metrics.cancelled if job.done.cancelled() else lane.metrics.expired).inc()
-                continue
-            if job.deadline is not None and job.deadline <= now:
-                lane.metrics.expired.inc(1 + lane.queue.drop(job))
-                job.done.set_exception(
-                    DeadlineExceeded(
-                        "the deadline passed while the request waited for the model; "
-                        "allow more time or send less at once"
-                    )
-                )
-                continue
-            lane.metrics.wait_seconds.observe(now - entry.since)
-            live.append(entry)
-        return live
+    def _next_lane(self) -> Lane | None:
+        interactive, bulk = self._lanes[Priority.INTERACTIVE], self._lanes[Priority.BULK]
+        if not interactive.queue.items:
+            self._interactive_run = 0
+            return bulk if bulk.queue.items else None
+        if not bulk.queue.items:
+            return interactive
+        # One slice of bulk at a time is in front of interactive work.
+        bulk_runs = any(lane is bulk for lane, _, _ in self._running.values())
+        if self._interactive_run >= _INTERACTIVE_RUN and not bulk_runs:
+            self._interactive_run = 0
+            return bulk
+        self._interactive_run += 1
+        return interactive
 
-    async def _compute(self, lane: _Lane, batch: list[Waiting], stream: int) -> None:
+    async def _compute(self, lane: Lane, batch: list[Waiting], stream: int) -> None:
         """Runs a batch; one that fails is halved until the guilty items are alone."""
         items = [entry.item for entry in batch]
+        width = max(item.tokens for item in items)
         started = time.monotonic()
+        expected = self._cost.seconds(len(items), width)
+        self._running[stream] = (lane, started, started + expected)
         loop = asyncio.get_running_loop()
         try:
-            rows, finite = await loop.run_in_executor(
+            rows, finite, seconds = await loop.run_in_executor(
                 self._threads, self._run_engine, items, stream
             )
+        except EngineOutOfMemory:
+            self._out_of_memory.inc()
+            self._budget.shrink(len(items) * width)
+            if len(batch) == 1:
+                lane.metrics.failed.inc()
+                batch[0].fail(_no_memory(width))
+                return
+            await self._halve(lane, batch, stream)
         except Exception as error:
             if len(batch) > 1:
-                half = len(batch) // 2
-                await self._compute(lane, batch[:half], stream)
-                await self._compute(lane, batch[half:], stream)
+                await self._halve(lane, batch, stream)
                 return
-            log.error("the model failed on one item", tokens=items[0].tokens, exc_info=error)
+            log.error("the model failed on one item", tokens=width, exc_info=error)
             lane.metrics.failed.inc()
             batch[0].fail(Internal(f"the model failed: {error}", reason="MODEL_FAILED"))
-            return
-        self._count(lane, items, time.monotonic() - started)
-        for entry, row, good in zip(batch, rows, finite, strict=True):
-            if good:
-                entry.answer(row)
-            else:
-                lane.metrics.failed.inc()
-                entry.fail(
-                    Internal("the model answered NaN or infinity", reason="MODEL_OUTPUT_NOT_FINITE")
-                )
+        else:
+            self._budget.recover()
+            self._cost.observe(len(items), width, seconds)
+            lane.metrics.count_batch(items, width, seconds)
+            _answer(lane, batch, rows, finite)
+
+    async def _halve(self, lane: Lane, batch: list[Waiting], stream: int) -> None:
+        half = len(batch) // 2
+        await self._compute(lane, batch[:half], stream)
+        await self._compute(lane, batch[half:], stream)
 
     def _run_engine(
         self, items: list[TokenizedItem], stream: int
-    ) -> tuple[NDArray[np.float32], list[bool]]:
-        """Rows, and of each whether all of it is finite; in a worker thread."""
+    ) -> tuple[NDArray[np.float32], list[bool], float]:
+        """Rows, of each whether all of it is finite, and seconds; in a worker thread."""
+        started = time.perf_counter()
         rows = self._engine.run(TokenBatch.pad(items, self._pad_token_id), stream)
         finite: list[bool] = np.asarray(np.isfinite(rows).all(axis=1)).tolist()
-        return rows, finite
+        return rows, finite, time.perf_counter() - started
 
-    def _count(self, lane: _Lane, items: list[TokenizedItem], seconds: float) -> None:
-        tokens = sum(item.tokens for item in items)
-        padded = len(items) * max(item.tokens for item in items)
-        lane.metrics.batch_rows.observe(len(items))
-        lane.metrics.batch_seconds.observe(seconds)
-        lane.metrics.items.inc(len(items))
-        lane.metrics.tokens.inc(tokens)
-        lane.metrics.padding.inc(padded - tokens)
-        speed = tokens / max(seconds, 1e-6)
-        self._tokens_per_second += 0.1 * (speed - self._tokens_per_second)
+
+def _answer(
+    lane: Lane, batch: list[Waiting], rows: NDArray[np.float32], finite: list[bool]
+) -> None:
+    wasted = 0
+    for entry, row, good in zip(batch, rows, finite, strict=True):
+        if entry.job.done.done():
+            wasted += entry.item.tokens
+        elif good:
+            entry.answer(row)
+        else:
+            lane.metrics.failed.inc()
+            entry.fail(
+                Internal("the model answered NaN or infinity", reason="MODEL_OUTPUT_NOT_FINITE")
+            )
+    if wasted:
+        lane.metrics.wasted_tokens.inc(wasted)
+
+
+def _no_memory(tokens: int) -> ResourceExhausted:
+    return ResourceExhausted(
+        f"the device has no memory for one input of {tokens} tokens; use a device with more, "
+        "a smaller model or a shorter window",
+        reason="MODEL_OUT_OF_MEMORY",
+    )

@@ -11,18 +11,23 @@ import pytest
 from numpy.typing import NDArray
 
 from services.inference.batch import TokenBatch, TokenizedItem
-from services.inference.batcher import Batcher, Priority, QueueLimits
-from services.inference.engine import EngineInfo
+from services.inference.batcher import BatchedRows, Batcher, Priority, QueueLimits, Work
+from services.inference.cost import CostModel
+from services.inference.engine import EngineInfo, EngineOutOfMemory
 from sirdar.errors import DeadlineExceeded, Internal, ResourceExhausted
 
 POISON, NOT_A_NUMBER = 666, 777
+INTERACTIVE, BULK = Work(Priority.INTERACTIVE), Work(Priority.BULK)
+# Of the cost model of these tests: a batch, and a padded token.
+OVERHEAD, TOKEN = 0.0005, 0.00001
 
 
 class GatedEngine:
     """Answers each row's first token; runs only while the gate is open; records its batches."""
 
-    def __init__(self, streams: int = 1, batch_tokens: int = 64) -> None:
+    def __init__(self, streams: int = 1, batch_tokens: int = 64, memory: int = 10**9) -> None:
         self.info = EngineInfo("fake", "fp32", "cpu", streams, batch_tokens)
+        self.memory = memory
         self.gate = threading.Event()
         self.started = threading.Semaphore(0)
         self.batches: list[list[int]] = []
@@ -31,6 +36,8 @@ class GatedEngine:
     def run(self, batch: TokenBatch, stream: int) -> NDArray[np.float32]:
         self.started.release()
         assert self.gate.wait(20)
+        if batch.input_ids.size > self.memory:
+            raise EngineOutOfMemory("no memory")
         first = batch.input_ids[:, 0]
         self.batches.append(first.tolist())
         self.widths.append(batch.input_ids.shape[1])
@@ -48,12 +55,33 @@ def item(number: int, tokens: int = 8) -> TokenizedItem:
     return TokenizedItem(np.full(tokens, number, np.int64), np.zeros(tokens, np.int64))
 
 
+class FixedCost(CostModel):
+    """What batches cost, whatever a gated engine takes."""
+
+    def __init__(self, overhead: float = OVERHEAD, token: float = TOKEN) -> None:
+        shapes = [(1, 8), (1, 64), (8, 8), (8, 64), (32, 16)]
+        super().__init__([(r, w, overhead + token * r * w) for r, w in shapes])
+
+    def observe(self, rows: int, width: int, seconds: float) -> None:
+        pass
+
+
 @asynccontextmanager
 async def running(
-    engine: GatedEngine, items: int = 1000, tokens: int = 100_000
+    engine: GatedEngine,
+    items: int = 1000,
+    tokens: int = 100_000,
+    *,
+    bytes_: int = 10**9,
+    learned: CostModel | None = None,
 ) -> AsyncIterator[Batcher]:
     batcher = Batcher(
-        "fake", engine, pad_token_id=0, dimensions=2, limits=QueueLimits(items, tokens)
+        "fake",
+        engine,
+        pad_token_id=0,
+        dimensions=2,
+        limits=QueueLimits(items, tokens, bytes_),
+        cost=learned or FixedCost(),
     )
     try:
         async with batcher:
@@ -62,25 +90,28 @@ async def running(
         engine.gate.set()
 
 
-async def busy(engine: GatedEngine, batcher: Batcher) -> "asyncio.Task[object]":
+async def busy(engine: GatedEngine, batcher: Batcher) -> "asyncio.Task[BatchedRows]":
     """Occupies the engine's one stream until the gate opens."""
-    task: asyncio.Task[object] = asyncio.create_task(batcher.run([item(1)], Priority.INTERACTIVE))
+    task: asyncio.Task[BatchedRows] = asyncio.create_task(batcher.run([item(1)], INTERACTIVE))
     assert await asyncio.to_thread(engine.started.acquire, timeout=20)
     return task
 
 
-async def queued(batcher: Batcher, *runs: "asyncio.Task[object]") -> None:
+async def queued(batcher: Batcher) -> None:
     """Lets tasks that were just made put their items into the queue."""
     await asyncio.sleep(0)
+
+
+def soon(seconds: float, *, partial: bool = False) -> Work:
+    return Work(Priority.INTERACTIVE, "", time.monotonic() + seconds, partial)
 
 
 def submit(
     batcher: Batcher,
     *items: TokenizedItem,
-    priority: Priority = Priority.INTERACTIVE,
-    deadline: float | None = None,
-) -> "asyncio.Task[object]":
-    return asyncio.create_task(batcher.run(items, priority, deadline))
+    work: Work = INTERACTIVE,
+) -> "asyncio.Task[BatchedRows]":
+    return asyncio.create_task(batcher.run(items, work))
 
 
 async def test_rows_come_back_in_the_order_of_the_items() -> None:
@@ -88,7 +119,7 @@ async def test_rows_come_back_in_the_order_of_the_items() -> None:
     engine.gate.set()
     async with running(engine) as batcher:
         items = [item(n, tokens=1 + (n * 7) % 40) for n in range(100)]
-        result = await batcher.run(items, Priority.BULK)
+        result = await batcher.run(items, BULK)
     assert result.rows[:, 0].tolist() == list(range(100))
     assert result.failures == {}
 
@@ -122,7 +153,7 @@ async def test_interactive_goes_first_and_bulk_still_gets_its_turn() -> None:
     engine = GatedEngine(batch_tokens=8)
     async with running(engine) as batcher:
         first = await busy(engine, batcher)
-        bulk = submit(batcher, *[item(100 + n) for n in range(3)], priority=Priority.BULK)
+        bulk = submit(batcher, *[item(100 + n) for n in range(3)], work=BULK)
         await queued(batcher)
         interactive = submit(batcher, *[item(2 + n) for n in range(20)])
         await queued(batcher)
@@ -141,10 +172,10 @@ async def test_full_queue_refuses_at_once_and_says_when_to_retry() -> None:
         waiting = submit(batcher, item(2), item(3))
         await queued(batcher)
         with pytest.raises(ResourceExhausted) as caught:
-            await batcher.run([item(4), item(5)], Priority.INTERACTIVE)
+            await batcher.run([item(4), item(5)], INTERACTIVE)
         assert caught.value.retry_after is not None
         assert caught.value.retry_after.total_seconds() > 0
-        bulk = submit(batcher, item(6), priority=Priority.BULK)  # has a queue of its own
+        bulk = submit(batcher, item(6), work=BULK)  # has a queue of its own
         engine.gate.set()
         await asyncio.gather(first, waiting, bulk)
 
@@ -153,7 +184,7 @@ async def test_request_larger_than_the_queue_is_let_into_an_empty_one() -> None:
     engine = GatedEngine(batch_tokens=16)
     engine.gate.set()
     async with running(engine, items=5, tokens=50) as batcher:
-        result = await batcher.run([item(n, 16) for n in range(60)], Priority.BULK)
+        result = await batcher.run([item(n, 16) for n in range(60)], BULK)
     assert result.rows[:, 0].tolist() == list(range(60))
 
 
@@ -161,9 +192,10 @@ async def test_expired_work_is_dropped_before_it_costs_compute() -> None:
     engine = GatedEngine()
     async with running(engine) as batcher:
         first = await busy(engine, batcher)
-        late = submit(batcher, item(2), item(3, 40), deadline=time.monotonic() - 0.001)
+        late = submit(batcher, item(2), item(3, 40), work=soon(0.05))
         alive = submit(batcher, item(4))
         await queued(batcher)
+        await asyncio.sleep(0.1)
         engine.gate.set()
         with pytest.raises(DeadlineExceeded):
             await late
@@ -192,7 +224,7 @@ async def test_only_the_guilty_item_of_a_failing_batch_fails() -> None:
     async with running(engine) as batcher:
         first = await busy(engine, batcher)
         good = submit(batcher, item(2), item(3))
-        bad = asyncio.create_task(batcher.run([item(4), item(POISON)], Priority.INTERACTIVE))
+        bad = asyncio.create_task(batcher.run([item(4), item(POISON)], INTERACTIVE))
         await queued(batcher)
         engine.gate.set()
         await asyncio.gather(first, good)
@@ -207,7 +239,7 @@ async def test_nan_is_an_error_never_a_vector() -> None:
     engine = GatedEngine()
     engine.gate.set()
     async with running(engine) as batcher:
-        result = await batcher.run([item(2), item(NOT_A_NUMBER)], Priority.INTERACTIVE)
+        result = await batcher.run([item(2), item(NOT_A_NUMBER)], INTERACTIVE)
     assert result.rows[0, 0] == 2
     assert result.failures[1].reason == "MODEL_OUTPUT_NOT_FINITE"
 

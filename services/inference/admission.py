@@ -1,0 +1,141 @@
+"""Whether work is let in: asked before it costs anything, answered at once."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Protocol
+
+from services.inference.batch import TokenizedItem
+from services.inference.lane import Lane
+from services.inference.work import BatchedRows, Work
+from sirdar.errors import ResourceExhausted
+
+_LEAST_RETRY_SECONDS, _MOST_RETRY_SECONDS = 0.05, 30.0
+# From the last row to the caller.
+_ANSWER_SECONDS = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much may wait, for each priority."""
+
+    items: int
+    tokens: int
+    bytes: int
+
+
+class Runner(Protocol):
+    """What an admission needs of the batcher."""
+
+    def predicted_seconds(self, lane: Lane, caller: str, items: int, tokens: int) -> float: ...
+    async def run_admitted(
+        self, lane: Lane, items: Sequence[TokenizedItem], work: Work
+    ) -> BatchedRows: ...
+
+
+class Admission:
+    """A place in the queue for work that is still being prepared; a context manager."""
+
+    def __init__(self, runner: Runner, lane: Lane, work: Work, items: int, tokens: int) -> None:
+        self.items = items
+        """How many of the first items are let in; all, unless the work may be partial."""
+        self._runner = runner
+        self._lane = lane
+        self._work = work
+        self._tokens = tokens
+        self._since = time.monotonic()
+        self._predicted = runner.predicted_seconds(lane, work.caller, items, tokens)
+        self._promised = True
+        lane.promise(work.caller, items, tokens)
+
+    def __enter__(self) -> "Admission":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._keep()
+
+    async def run(self, items: Sequence[TokenizedItem]) -> BatchedRows:
+        """Computes the rows of the items, once.
+
+        Raises DeadlineExceeded when they would come too late, for work that may
+        not be partial. Cancelling it takes what still waits out of the queue.
+        """
+        self._keep()
+        try:
+            return await self._runner.run_admitted(self._lane, items, self._work)
+        finally:
+            self._lane.forecast.observe(self._predicted, time.monotonic() - self._since)
+
+    def _keep(self) -> None:
+        if self._promised:
+            self._promised = False
+            self._lane.keep(self._work.caller, self.items, self._tokens)
+
+
+def admit(
+    runner: Runner, lane: Lane, limits: QueueLimits, work: Work, items: int, tokens: int
+) -> Admission:
+    """Lets work in, or raises ResourceExhausted that says when to retry."""
+    if lane.items and _too_much(lane, limits, items, tokens):
+        lane.metrics.shed.inc(items)
+        raise ResourceExhausted(
+            f"{lane.items} items ({lane.tokens} tokens) wait for the model already; "
+            "retry later, send less at once, or add replicas",
+            retry_after=_retry_after(runner.predicted_seconds(lane, "", 0, 0) / 2),
+        )
+    if work.deadline is None or not items:
+        return Admission(runner, lane, work, items, tokens)
+    left = work.deadline - time.monotonic() - _ANSWER_SECONDS
+
+    def late(count: int) -> float:
+        """By how many seconds the first so many items would miss the deadline."""
+        share = tokens * count // items
+        return runner.predicted_seconds(lane, work.caller, count, share) * lane.forecast.safe - left
+
+    let_in = items
+    if late(items) > 0:
+        let_in = _most(items, late) if work.partial else 0
+    if let_in == 0:
+        lane.metrics.hopeless.inc(items)
+        raise ResourceExhausted(
+            f"what waits for the model would not leave time until the deadline in {left:.3f} s; "
+            "retry later, allow more time, send less at once, or add replicas",
+            reason="DEADLINE_TOO_NEAR",
+            retry_after=_retry_after(late(items)),
+        )
+    return Admission(runner, lane, work, let_in, tokens * let_in // items)
+
+
+def _too_much(lane: Lane, limits: QueueLimits, items: int, tokens: int) -> bool:
+    return (
+        lane.items + items > limits.items
+        or lane.tokens + tokens > limits.tokens
+        or lane.queue.bytes > limits.bytes
+    )
+
+
+def _most(items: int, late: "Late") -> int:
+    """The largest count that is not late; 0 when one is."""
+    low, high = 0, items
+    while low < high:
+        middle = (low + high + 1) // 2
+        if late(middle) <= 0:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+class Late(Protocol):
+    def __call__(self, count: int) -> float: ...
+
+
+def _retry_after(seconds: float) -> timedelta:
+    return timedelta(seconds=min(max(seconds, _LEAST_RETRY_SECONDS), _MOST_RETRY_SECONDS))
