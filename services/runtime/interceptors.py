@@ -19,14 +19,22 @@ from services.runtime.telemetry import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FL
 from sirdar.errors import PUSHBACK_TRAILER, STATUS_TRAILER, Internal, SirdarError, to_status
 
 REQUEST_ID = "x-request-id"
+# Whom a tier works for when it calls another one: work is shared fairly between these.
+CALLER = "x-sirdar-caller"
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
+_caller: ContextVar[str] = ContextVar("caller", default="")
 
 
 def request_id() -> str:
     """The id of the call that is being served, to be sent along; empty outside of one."""
     return _request_id.get()
+
+
+def caller() -> str:
+    """Whom the call that is served is for: as it says, else its peer; empty outside of one."""
+    return _caller.get()
 
 
 def begin_request(asked: str) -> str:
@@ -54,6 +62,7 @@ class Context(Protocol):
     """What is used of grpc.aio's ServicerContext."""
 
     def invocation_metadata(self) -> Any: ...
+    def peer(self) -> str: ...
     def time_remaining(self) -> float | None: ...
     def set_trailing_metadata(self, trailing_metadata: Any) -> None: ...
     def trailing_metadata(self) -> Any: ...
@@ -121,10 +130,13 @@ class MethodInterceptor:
     def _begin(self, context: Context) -> float:
         self._in_flight.inc()
         set_deadline(context.time_remaining())
-        asked = ""
+        asked = named = ""
         for key, value in context.invocation_metadata() or ():
             if key == REQUEST_ID:
                 asked = str(value)
+            elif key == CALLER:
+                named = str(value)
+        _caller.set(named or context.peer())
         identity = begin_request(asked)
         context.set_trailing_metadata(((REQUEST_ID, identity),))
         return time.perf_counter()

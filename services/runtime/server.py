@@ -23,6 +23,10 @@ from sirdar.errors import FailedPrecondition, SirdarError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+# The health service to ask whether to restart; "" and the tier's own are whether to send calls.
+LIVENESS = "liveness"
+_WATCH_SECONDS = 1.0
+
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -53,6 +57,8 @@ class TierServer:
         self._services: list[str] = []
         # Other servers of the process, which stop in the same drain, side by side.
         self.beside: list[Beside] = []
+        # Each says for how many seconds the work behind it has made no progress.
+        self.stuck: list[Callable[[], float]] = []
         self._handlers = Handlers(tier)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
@@ -102,11 +108,23 @@ class TierServer:
         SERVING.labels(self.tier).set(1)
         self.serving = True
 
+    async def watch(self) -> None:
+        """Lets health tell, as service `liveness`, whether work makes progress; for ever."""
+        while True:
+            seconds = max((stuck() for stuck in self.stuck), default=0.0)
+            alive = seconds < self._settings.stuck_seconds
+            if not alive:
+                log.error("no progress; the process should be restarted", seconds=seconds)
+            await self._health.set(LIVENESS, _SERVING if alive else _NOT_SERVING)
+            await asyncio.sleep(_WATCH_SECONDS)
+
     async def stop(self) -> None:
         """Drains: NOT_SERVING, notice, end of streams, end of calls in flight, stop."""
         SERVING.labels(self.tier).set(0)
         self.serving = False
-        await self._health.enter_graceful_shutdown()
+        # Not `enter_graceful_shutdown`: a server that drains is alive.
+        for service in ("", *self._services):
+            await self._health.set(service, _NOT_SERVING)
         if self._handlers.open and not self.drain.draining:
             # Callers that never came, or were told before, need no time to notice.
             await asyncio.sleep(self._settings.drain_notice_seconds)
@@ -160,6 +178,7 @@ async def serve(tier: str, settings: S, wire: Wire[S]) -> AsyncIterator[TierServ
     server = TierServer(tier, settings)
     await server.start()
     metrics = None
+    watching = asyncio.create_task(server.watch())
     try:
         if settings.metrics_port is not None:
             metrics = MetricsServer(settings.host, settings.metrics_port)
@@ -171,6 +190,7 @@ async def serve(tier: str, settings: S, wire: Wire[S]) -> AsyncIterator[TierServ
             finally:
                 await server.stop()
     finally:
+        watching.cancel()
         await server.stop()
         if metrics is not None:
             metrics.close()

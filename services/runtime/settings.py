@@ -66,6 +66,8 @@ class ServerSettings(BaseSettings):
     """Between NOT_SERVING and the end of streams: the time callers need to notice."""
     drain_grace_seconds: float = Field(default=25.0, ge=0)
     """How long calls in flight may take to finish when the server stops."""
+    stuck_seconds: float = Field(default=60.0, gt=0)
+    """After so long without progress of a model the health service `liveness` is NOT_SERVING."""
     tls_certificate_file: Path | None = None
     """PEM certificate chain of the server; unset: no TLS."""
     tls_key_file: Path | None = None
