@@ -1,34 +1,42 @@
-"""Sentence-transformers pipelines to OpenVINO graphs. The one module that imports torch for CPU.
+"""Sentence-transformers pipelines to the graphs of an engine. Imports torch when it converts.
 
-Runs in a process of its own (`python -m services.inference.conversion KIND FOLDER
-TARGET`), so that a server never holds torch and its copy of the weights.
+Runs in a process of its own (`python -m services.inference.conversion KIND FORM TRUST
+FOLDER TARGET`), so that a server never holds torch and its copy of the weights.
 """
 
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
 
 from services.inference.kinds import KINDS, DescriptionT, ModelKind
+from services.inference.recipe import GraphForm, Recipe
 from sirdar.errors import FailedPrecondition
 
 if TYPE_CHECKING:
     from services.inference.pipeline import Pipeline
 
-MODEL_FILE = "model.xml"
+OPENVINO_FILE = "model.xml"
 TOKENIZER_FILE = "tokenizer.json"
 DESCRIPTION_FILE = "description.json"
+REFERENCE_FILE = "reference.npy"
 # Part of every cache key: raise it when what `convert` writes changes.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+GRAPH_FILES: dict[GraphForm, str] = {"openvino": OPENVINO_FILE}
 
 
-def convert_in_child(kind: ModelKind[DescriptionT], folder: Path, target: Path) -> None:
+def convert_in_child(
+    kind: ModelKind[DescriptionT], recipe: Recipe, folder: Path, target: Path
+) -> None:
     """Converts the model in `folder` into files in `target`; blocks for seconds.
 
     Raises FailedPrecondition when the model cannot be loaded or converted.
     """
+    trust = "trust" if recipe.trust_remote_code else "no-trust"
     child = subprocess.run(
-        [sys.executable, "-m", __name__, kind.name, str(folder), str(target)],
+        [sys.executable, "-m", __name__, kind.name, recipe.form, trust, str(folder), str(target)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -41,15 +49,23 @@ def convert_in_child(kind: ModelKind[DescriptionT], folder: Path, target: Path) 
     raise not_loadable(folder, why)
 
 
-def convert(kind: ModelKind[DescriptionT], folder: Path, target: Path) -> None:
-    """Writes graph, tokenizer and description of the model in `folder` to `target`."""
-    pipeline = kind.load(folder)
-    _write_graph(pipeline, target / MODEL_FILE)
+def convert(kind: ModelKind[DescriptionT], recipe: Recipe, folder: Path, target: Path) -> None:
+    """Writes graph, tokenizer, description and reference of the model in `folder` to `target`.
+
+    Raises ValueError for a model that lacks weights or answers NaN.
+    """
+    pipeline = kind.load(folder, trust_remote_code=recipe.trust_remote_code)
+    reference = pipeline.reference()
+    if not np.isfinite(reference).all():
+        raise ValueError("it answers NaN or infinity; its weights are damaged")
+    np.save(target / REFERENCE_FILE, reference)
     (target / TOKENIZER_FILE).write_text(pipeline.tokenizer_json, encoding="utf-8")
     (target / DESCRIPTION_FILE).write_text(pipeline.description.to_json(), encoding="utf-8")
+    if recipe.form == "openvino":
+        _write_openvino(pipeline, target / OPENVINO_FILE)
 
 
-def _write_graph(pipeline: "Pipeline[DescriptionT]", file: Path) -> None:
+def _write_openvino(pipeline: "Pipeline[DescriptionT]", file: Path) -> None:
     import torch  # noqa: PLC0415
 
     from services.inference.openvino_runtime import openvino  # noqa: PLC0415
@@ -75,9 +91,10 @@ def not_loadable(folder: Path, why: str) -> FailedPrecondition:
 
 def main() -> None:
     """Exits with 1 and one line on standard output when the model cannot be converted."""
-    kind, folder, target = sys.argv[1:]
+    kind, form, trust, folder, target = sys.argv[1:]
+    recipe = Recipe(cast(GraphForm, form), trust == "trust")
     try:
-        convert(KINDS[kind], Path(folder), Path(target))
+        convert(KINDS[kind], recipe, Path(folder), Path(target))
     except Exception as error:  # noqa: BLE001 - whatever torch or transformers say goes to the parent
         print(" ".join(f"{type(error).__name__}: {error}".split()))
         sys.exit(1)

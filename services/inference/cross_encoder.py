@@ -11,9 +11,11 @@ from services.inference.adapter import adapter_digest, read_adapter
 from services.inference.description import ActivationName, CrossEncoderDescription
 from services.inference.engine import Engine
 from services.inference.fingerprint import content_digest
+from services.inference.golden import golden_pairs
 from services.inference.kinds import CROSS_ENCODER
 from services.inference.loading import EngineOptions, log_loaded, start_engine, warm_engine
 from services.inference.pair_tokenizer import PairTokenizer
+from services.inference.parity import Parity, check_parity, compute_all, logit_parity
 from services.inference.source import ModelSource
 
 Activation = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -44,6 +46,7 @@ class LoadedCrossEncoder:
     description: CrossEncoderDescription
     tokenizer: PairTokenizer
     engine: Engine
+    parity: Parity
 
     def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """The model's own activation of logits, of any shape."""
@@ -58,18 +61,28 @@ class LoadedCrossEncoder:
 def load_cross_encoder(
     source: ModelSource, folder: Path, options: EngineOptions
 ) -> LoadedCrossEncoder:
-    """Converts where needed, compiles and warms the model in a folder; blocks.
+    """Converts where needed, compiles, warms and checks the model in a folder; blocks.
 
-    Raises FailedPrecondition, with the fix, when it cannot be loaded.
+    Raises FailedPrecondition, with the fix, when it cannot be loaded or its logits are too
+    far from the reference.
     """
     adapter = read_adapter(folder)
     digest = content_digest(folder) if adapter is None else adapter_digest(adapter)
-    description, tokenizer_json, engine = start_engine(CROSS_ENCODER, folder, digest, options)
-    tokenizer = PairTokenizer(tokenizer_json, description.max_tokens)
-    model = LoadedCrossEncoder(source, description, tokenizer, engine)
-    # The first pair of each length takes up to five times as long.
-    for words in (1, 30, 60, 100, 150, description.max_tokens):
-        item = tokenizer.encode("word", ["word " * words])[0]
-        warm_engine(source, engine, item, description.pad_token_id)
-    log_loaded(source, engine)
-    return model
+    converted, engine = start_engine(CROSS_ENCODER, folder, digest, options)
+    description = converted.description
+    tokenizer = PairTokenizer(converted.tokenizer_json, description.max_tokens)
+    try:
+        # The first pair of each length takes up to five times as long.
+        for words in (1, 30, 60, 100, 150, description.max_tokens):
+            item = tokenizer.encode("word", ["word " * words])[0]
+            warm_engine(source, engine, item, description.pad_token_id)
+        items = [tokenizer.encode(query, [passage])[0] for query, passage in golden_pairs()]
+        actual = compute_all(engine, items, description.pad_token_id)
+        parity = logit_parity(engine, actual, converted.reference)
+        check_parity(source.name, engine, parity)
+    except BaseException:
+        tokenizer.close()
+        engine.close()
+        raise
+    log_loaded(source, engine, parity)
+    return LoadedCrossEncoder(source, description, tokenizer, engine, parity)

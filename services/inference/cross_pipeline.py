@@ -4,13 +4,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Transformer
 
 from services.inference.adapter import read_adapter, write_merged
 from services.inference.description import ActivationName, CrossEncoderDescription
+from services.inference.golden import golden_pairs
 from services.inference.pipeline import INPUTS, Pipeline, max_tokens
 
 _ACTIVATIONS: dict[type[torch.nn.Module], ActivationName] = {
@@ -40,7 +43,9 @@ class LogitModule(torch.nn.Module):
         return logits.reshape(-1, 1)
 
 
-def load_cross_pipeline(folder: Path) -> Pipeline[CrossEncoderDescription]:
+def load_cross_pipeline(
+    folder: Path, *, trust_remote_code: bool = False
+) -> Pipeline[CrossEncoderDescription]:
     """Loads a cross-encoder or an adapter on the CPU.
 
     Raises ValueError or TypeError for a model with parts that are not supported, and
@@ -48,17 +53,17 @@ def load_cross_pipeline(folder: Path) -> Pipeline[CrossEncoderDescription]:
     """
     adapter = read_adapter(folder)
     if adapter is None:
-        return _load(folder)
+        return _load(folder, trust_remote_code)
     with tempfile.TemporaryDirectory(prefix="sirdar-merged-") as merged:
         write_merged(adapter, Path(merged))
-        return _load(Path(merged))
+        return _load(Path(merged), trust_remote_code)
 
 
-def _load(folder: Path) -> Pipeline[CrossEncoderDescription]:
+def _load(folder: Path, trust_remote_code: bool) -> Pipeline[CrossEncoderDescription]:
     # Progress bars are for people who wait at a terminal.
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = CrossEncoder(
-        str(folder), device="cpu", local_files_only=True, trust_remote_code=False
+        str(folder), device="cpu", local_files_only=True, trust_remote_code=trust_remote_code
     ).eval()
     model.requires_grad_(False)
     transformer = model[0]
@@ -79,7 +84,20 @@ def _load(folder: Path) -> Pipeline[CrossEncoderDescription]:
         inputs=tuple(name for name in INPUTS if name in accepted),
         activation=_activation(model),
     )
-    return Pipeline(LogitModule(model), tokenizer.backend_tokenizer.to_str(), description)
+
+    def reference() -> NDArray[np.float32]:
+        logits = model.float().predict(
+            list(golden_pairs()), activation_fn=torch.nn.Identity(), show_progress_bar=False
+        )
+        return np.asarray(logits, np.float32).reshape(-1, 1)
+
+    return Pipeline(
+        LogitModule(model),
+        tokenizer.backend_tokenizer.to_str(),
+        description,
+        reference,
+        transformer,
+    )
 
 
 def _activation(model: CrossEncoder) -> ActivationName:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self
 
 ActivationName = Literal["identity", "sigmoid", "tanh"]
+SimilarityName = Literal["cosine", "dot", "euclidean", "manhattan"]
 
 
 class Description(Protocol):
@@ -36,11 +37,18 @@ class ModelDescription:
     """Of `input_ids`, `attention_mask`, `token_type_ids`, those that the model takes."""
     normalized: bool
     """The pipeline ends with Normalize."""
+    similarity: SimilarityName
+    """What the model was trained for."""
     query_prompt: str
     document_prompt: str
     default_prompt: str
     """Put in front of texts that are neither query nor document."""
-    prompt_names: tuple[str, ...]
+    prompts: tuple[tuple[str, str], ...]
+    """Every prompt that the model names and is not empty: its name and its text, by name."""
+
+    @property
+    def prompt_names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.prompts)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1)
@@ -50,7 +58,7 @@ class ModelDescription:
         """Inverse of `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
         value: dict[str, Any] = json.loads(text)
         value["inputs"] = tuple(value["inputs"])
-        value["prompt_names"] = tuple(value["prompt_names"])
+        value["prompts"] = tuple((str(name), str(text)) for name, text in value["prompts"])
         return cls(**value)
 
 

@@ -1,4 +1,4 @@
-"""What runs a model: one small interface over OpenVINO and torch."""
+"""What runs a model: one small interface over OpenVINO, ONNX Runtime and torch."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -8,8 +8,12 @@ from numpy.typing import NDArray
 
 from services.inference.batch import TokenBatch
 
-EngineName = Literal["auto", "openvino", "torch"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+EngineName = Literal["auto", "openvino", "onnx", "torch"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+
+
+class EngineOutOfMemory(RuntimeError):
+    """A batch was too large for the memory of the device; the engine goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class EngineInfo:
     streams: int
     """How many batches it computes at the same time."""
     batch_tokens: int
-    """Padded tokens that make a batch large enough to be efficient."""
+    """The most padded tokens that one batch may have. Larger ones are not faster."""
 
 
 class Engine(Protocol):
@@ -35,7 +39,8 @@ class Engine(Protocol):
         """Rows of the model's output, [rows, dimensions].
 
         Two calls at the same time must be for different streams. Raises
-        RuntimeError or ValueError when the model fails.
+        EngineOutOfMemory for a batch that may succeed in parts, RuntimeError or
+        ValueError when the model fails.
         """
         ...
 

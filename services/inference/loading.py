@@ -11,9 +11,12 @@ from services.inference.conversion import not_loadable
 from services.inference.description import ModelDescription
 from services.inference.engine import Engine, EngineName, Precision
 from services.inference.fingerprint import content_digest, space_fingerprint
+from services.inference.golden import GoldenVectors, golden_texts
 from services.inference.kinds import BI_ENCODER, DescriptionT, ModelKind
-from services.inference.model_cache import converted_model
+from services.inference.model_cache import ConvertedModel, converted_model
 from services.inference.openvino_engine import OpenVinoEngine
+from services.inference.parity import Parity, check_parity, compute_all, vector_parity
+from services.inference.recipe import Recipe
 from services.inference.source import ModelSource, model_folder
 from services.inference.tokenizer import TextTokenizer
 from sirdar.errors import FailedPrecondition
@@ -30,6 +33,8 @@ class EngineOptions:
     threads: int
     """0: as many as this process has CPUs."""
     cache_folder: Path
+    trust_remote_code: bool = False
+    """Run the code that a model's folder brings along."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +46,8 @@ class LoadedModel:
     fingerprint: str
     tokenizer: TextTokenizer
     engine: Engine
+    golden: GoldenVectors
+    parity: Parity
 
     def close(self) -> None:
         self.tokenizer.close()
@@ -48,26 +55,33 @@ class LoadedModel:
 
 
 def load_model(source: ModelSource, options: EngineOptions) -> LoadedModel:
-    """Finds, converts where needed, compiles and warms a model; blocks.
+    """Finds, converts where needed, compiles, warms and checks a model; blocks.
 
-    Raises NotFound or FailedPrecondition, with the fix, when it cannot be loaded.
+    Raises NotFound or FailedPrecondition, with the fix, when it cannot be loaded or its
+    vectors are too far from the reference.
     """
     folder = model_folder(source)
     digest = content_digest(folder)
-    description, tokenizer_json, engine = start_engine(BI_ENCODER, folder, digest, options)
-    model = LoadedModel(
-        source,
-        description,
-        space_fingerprint(digest, description),
-        TextTokenizer(tokenizer_json, description.max_tokens),
-        engine,
-    )
-    _warm(model)
-    log_loaded(source, engine, fingerprint=model.fingerprint)
-    return model
+    converted, engine = start_engine(BI_ENCODER, folder, digest, options)
+    description = converted.description
+    tokenizer = TextTokenizer(converted.tokenizer_json, description.max_tokens)
+    try:
+        _warm(source, engine, tokenizer, description)
+        golden = GoldenVectors(golden_texts(), converted.reference)
+        items = tokenizer.encode([description.document_prompt + text for text in golden.texts])
+        actual = compute_all(engine, items, description.pad_token_id)
+        parity = vector_parity(engine, actual, golden.vectors)
+        check_parity(source.name, engine, parity)
+    except BaseException:
+        tokenizer.close()
+        engine.close()
+        raise
+    fingerprint = space_fingerprint(digest, description)
+    log_loaded(source, engine, parity, fingerprint=fingerprint)
+    return LoadedModel(source, description, fingerprint, tokenizer, engine, golden, parity)
 
 
-def log_loaded(source: ModelSource, engine: Engine, **more: object) -> None:
+def log_loaded(source: ModelSource, engine: Engine, parity: Parity, **more: object) -> None:
     """Says what was loaded and how it runs."""
     log.info(
         "model loaded",
@@ -76,18 +90,21 @@ def log_loaded(source: ModelSource, engine: Engine, **more: object) -> None:
         precision=engine.info.precision,
         device=engine.info.device,
         streams=engine.info.streams,
+        min_cosine=round(parity.min_cosine, 6),
         **more,
     )
 
 
-def _warm(model: LoadedModel) -> None:
+def _warm(
+    source: ModelSource, engine: Engine, tokenizer: TextTokenizer, description: ModelDescription
+) -> None:
     """Runs texts of several lengths: the first of each shape takes up to five times as long.
 
     Raises FailedPrecondition when the model answers NaN.
     """
-    for words in (1, 6, 12, 30, 100, model.description.max_tokens):
-        item = model.tokenizer.encode(["word " * words])[0]
-        warm_engine(model.source, model.engine, item, model.description.pad_token_id)
+    for words in (1, 6, 12, 30, 100, description.max_tokens):
+        item = tokenizer.encode(["word " * words])[0]
+        warm_engine(source, engine, item, description.pad_token_id)
 
 
 def warm_engine(
@@ -106,11 +123,13 @@ def warm_engine(
 
 def start_engine(
     kind: ModelKind[DescriptionT], folder: Path, digest: str, options: EngineOptions
-) -> tuple[DescriptionT, str, Engine]:
-    """The model's description, its tokenizer.json and a running engine; blocks."""
-    if options.engine == "torch" or (options.engine == "auto" and _has_cuda_device()):
-        return _start_torch(kind, folder, options)
-    converted = converted_model(kind, options.cache_folder, folder, digest)
+) -> tuple[ConvertedModel[DescriptionT], Engine]:
+    """The model as it is kept in the cache, and a running engine; blocks."""
+    on_torch = options.engine == "torch" or (options.engine == "auto" and _has_cuda_device())
+    recipe = Recipe("torch" if on_torch else "openvino", options.trust_remote_code)
+    converted = converted_model(kind, recipe, options.cache_folder, folder, digest)
+    if on_torch:
+        return converted, _start_torch(kind, folder, options)
     engine = OpenVinoEngine(
         converted.graph_file,
         converted.description.inputs,
@@ -118,22 +137,19 @@ def start_engine(
         precision=options.precision,
         threads=options.threads,
     )
-    return converted.description, converted.tokenizer_json, engine
+    return converted, engine
 
 
-def _start_torch(
-    kind: ModelKind[DescriptionT], folder: Path, options: EngineOptions
-) -> tuple[DescriptionT, str, Engine]:
+def _start_torch(kind: ModelKind[DescriptionT], folder: Path, options: EngineOptions) -> Engine:
     try:
-        pipeline = kind.load(folder)
+        pipeline = kind.load(folder, trust_remote_code=options.trust_remote_code)
     except Exception as error:
         # transformers, safetensors and torch each have their own errors for a damaged model.
         raise not_loadable(folder, f"{type(error).__name__}: {error}") from error
     # Imports torch: only where torch is the engine.
     from services.inference.torch_engine import TorchEngine  # noqa: PLC0415
 
-    engine = TorchEngine(pipeline, options.precision)
-    return pipeline.description, pipeline.tokenizer_json, engine
+    return TorchEngine(pipeline, options.precision)
 
 
 def _has_cuda_device() -> bool:

@@ -1,6 +1,7 @@
 """Converted models on disk, so that only the first start of a model converts it."""
 
 import contextlib
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -11,17 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from services.inference.conversion import (
     DESCRIPTION_FILE,
     FORMAT_VERSION,
-    MODEL_FILE,
+    GRAPH_FILES,
+    REFERENCE_FILE,
     TOKENIZER_FILE,
     convert_in_child,
 )
 from services.inference.fingerprint import file_sha256
+from services.inference.golden import golden_bytes
 from services.inference.kinds import DescriptionT, ModelKind
+from services.inference.recipe import Recipe
 from sirdar.errors import FailedPrecondition
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -38,12 +44,19 @@ class ConvertedModel(Generic[DescriptionT]):
     """An entry of the cache, its checksums verified."""
 
     graph_file: Path
+    """The folder of the entry where the recipe makes no graph."""
     tokenizer_json: str
     description: DescriptionT
+    reference: NDArray[np.float32]
+    """What sentence-transformers makes of the known inputs, [inputs, dimensions]."""
 
 
 def converted_model(
-    kind: ModelKind[DescriptionT], cache_folder: Path, model_folder: Path, digest: str
+    kind: ModelKind[DescriptionT],
+    recipe: Recipe,
+    cache_folder: Path,
+    model_folder: Path,
+    digest: str,
 ) -> ConvertedModel[DescriptionT]:
     """The converted form of a model with that content digest; converts it where there is none.
 
@@ -52,8 +65,8 @@ def converted_model(
     Raises FailedPrecondition when the model cannot be converted or the cache
     folder not be written.
     """
-    entry = cache_folder / "openvino" / _key(kind.name, digest)
-    found = _open(kind, entry)
+    entry = cache_folder / recipe.form / _key(kind.name, recipe, digest)
+    found = _open(kind, recipe, entry)
     if found is not None:
         return found
     log.info("converting the model; later starts find it in the cache", cache=str(entry))
@@ -63,16 +76,16 @@ def converted_model(
         with tempfile.TemporaryDirectory(prefix=".new-", dir=entry.parent) as work:
             built = Path(work) / "entry"
             built.mkdir()
-            convert_in_child(kind, model_folder, built)
+            convert_in_child(kind, recipe, model_folder, built)
             _seal(built)
-            _publish(kind, built, entry)
+            _publish(kind, recipe, built, entry)
     except OSError as error:
         raise FailedPrecondition(
             f"cannot write the converted model to {entry.parent}: {error.strerror}; "
             "free space there or set cache_folder to another folder",
             reason="CACHE_NOT_WRITABLE",
         ) from error
-    found = _open(kind, entry)
+    found = _open(kind, recipe, entry)
     if found is None:
         raise FailedPrecondition(
             f"the converted model in {entry} is damaged right after it was written; "
@@ -82,13 +95,24 @@ def converted_model(
     return found
 
 
-def _key(kind: str, digest: str) -> str:
+def _key(kind: str, recipe: Recipe, digest: str) -> str:
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _CONVERTERS]
-    parts = json.dumps([kind, digest, FORMAT_VERSION, *versions])
+    parts = json.dumps(
+        [
+            kind,
+            dataclasses.astuple(recipe),
+            digest,
+            FORMAT_VERSION,
+            hashlib.sha256(golden_bytes()).hexdigest(),
+            *versions,
+        ]
+    )
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
-def _open(kind: ModelKind[DescriptionT], entry: Path) -> ConvertedModel[DescriptionT] | None:
+def _open(
+    kind: ModelKind[DescriptionT], recipe: Recipe, entry: Path
+) -> ConvertedModel[DescriptionT] | None:
     """The entry, None when there is none or it is damaged."""
     try:
         manifest: dict[str, str] = json.loads((entry / _MANIFEST).read_text())
@@ -97,9 +121,10 @@ def _open(kind: ModelKind[DescriptionT], entry: Path) -> ConvertedModel[Descript
                 log.warning("damaged entry in the model cache; rebuilding it", file=name)
                 return None
         return ConvertedModel(
-            entry / MODEL_FILE,
+            entry / GRAPH_FILES.get(recipe.form, ""),
             (entry / TOKENIZER_FILE).read_text(encoding="utf-8"),
             kind.description.from_json((entry / DESCRIPTION_FILE).read_text(encoding="utf-8")),
+            np.load(entry / REFERENCE_FILE, allow_pickle=False),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -110,7 +135,7 @@ def _seal(entry: Path) -> None:
     (entry / _MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
-def _publish(kind: ModelKind[DescriptionT], built: Path, entry: Path) -> None:
+def _publish(kind: ModelKind[DescriptionT], recipe: Recipe, built: Path, entry: Path) -> None:
     """Renames a finished entry into place."""
     for _ in range(10):
         try:
@@ -119,7 +144,7 @@ def _publish(kind: ModelKind[DescriptionT], built: Path, entry: Path) -> None:
         except OSError:
             if not entry.exists():
                 raise
-        if _open(kind, entry) is not None:
+        if _open(kind, recipe, entry) is not None:
             return  # another process was faster
         # Renamed first: two processes that remove a torn entry must not meet in it.
         torn = Path(tempfile.mkdtemp(prefix=".torn-", dir=entry.parent))

@@ -1,16 +1,19 @@
 """A sentence-transformers model, loaded by sentence-transformers itself."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
 from services.inference.description import ModelDescription
+from services.inference.golden import golden_texts
 from services.inference.kinds import DescriptionT
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -44,9 +47,12 @@ class Pipeline(Generic[DescriptionT]):
     """Takes the description's `inputs`, each int64 [rows, tokens]."""
     tokenizer_json: str
     description: DescriptionT
+    reference: Callable[[], NDArray[np.float32]]
+    """What sentence-transformers makes of the known inputs, [inputs, dimensions]."""
+    transformer: Transformer
 
 
-def load_pipeline(folder: Path) -> Pipeline[ModelDescription]:
+def load_pipeline(folder: Path, *, trust_remote_code: bool = False) -> Pipeline[ModelDescription]:
     """Loads a model on the CPU in the precision that it was saved in.
 
     Raises ValueError or TypeError for a model with parts that are not supported, and
@@ -55,7 +61,7 @@ def load_pipeline(folder: Path) -> Pipeline[ModelDescription]:
     # Progress bars are for people who wait at a terminal.
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = SentenceTransformer(
-        str(folder), device="cpu", local_files_only=True, trust_remote_code=False
+        str(folder), device="cpu", local_files_only=True, trust_remote_code=trust_remote_code
     ).eval()
     model.requires_grad_(False)
     transformer = _supported_transformer(model)
@@ -68,14 +74,26 @@ def load_pipeline(folder: Path) -> Pipeline[ModelDescription]:
         pad_token_id=int(tokenizer.pad_token_id or 0),
         inputs=tuple(name for name in INPUTS if name in accepted),
         normalized=isinstance(model[-1], Normalize),
-        prompt_names=tuple(sorted(name for name, text in prompts.items() if text)),
+        similarity=model.similarity_fn_name,
+        prompts=tuple(sorted((name, text) for name, text in prompts.items() if text)),
         **_prompts(prompts, model.default_prompt_name),
     )
-    return Pipeline(PipelineModule(model), tokenizer.backend_tokenizer.to_str(), description)
+
+    def reference() -> NDArray[np.float32]:
+        vectors = model.float().encode_document(list(golden_texts()), show_progress_bar=False)
+        return np.asarray(vectors, np.float32)
+
+    return Pipeline(
+        PipelineModule(model),
+        tokenizer.backend_tokenizer.to_str(),
+        description,
+        reference,
+        transformer,
+    )
 
 
 def _supported_transformer(model: SentenceTransformer) -> Transformer:
-    transformer = model[0]
+    transformer: object = model[0]
     if not isinstance(transformer, Transformer):
         kind = type(transformer).__name__
         raise TypeError(f"its first module is {kind}; only Transformer is supported")
