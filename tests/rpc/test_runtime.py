@@ -16,8 +16,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import REGISTRY
 
 from services.runtime.deadline import remaining_seconds
-from services.runtime.interceptors import request_id
-from services.runtime.server import TierServer, serve
+from services.runtime.interceptors import CALLER, caller, request_id
+from services.runtime.server import LIVENESS, TierServer, serve
 from services.runtime.settings import ServerSettings, server_config
 from sirdar.errors import (
     FailedPrecondition,
@@ -45,6 +45,7 @@ class Probe(embedder_pb2_grpc.EmbedderServiceServicer):
         self._server = server
         self.remaining: float | None = None
         self.request_id = ""
+        self.caller = ""
 
     async def EmbedTexts(self, request: Any, context: Any) -> Any:
         word = request.texts[0]
@@ -64,6 +65,7 @@ class Probe(embedder_pb2_grpc.EmbedderServiceServicer):
             await asyncio.sleep(0.3)
         self.remaining = remaining_seconds()
         self.request_id = request_id()
+        self.caller = caller()
         return embedder_pb2.EmbedTextsResponse()
 
     async def StreamEmbedTexts(self, requests: Any, context: Any) -> AsyncIterator[Any]:
@@ -197,6 +199,45 @@ async def test_deadline_and_request_id_reach_the_handler() -> None:
         assert ("x-request-id", "abc") in tuple(await call.trailing_metadata())
         await stub.EmbedTexts(texts("hello"))
         assert tier.probe.remaining is None
+
+
+async def test_a_caller_is_who_it_says_or_its_connection() -> None:
+    async with running() as (tier, channel):
+        stub = embedder(channel)
+        await stub.EmbedTexts(texts("hello"), metadata=((CALLER, "acme"),))
+        assert tier.probe is not None
+        assert tier.probe.caller == "acme"
+        await stub.EmbedTexts(texts("hello"))
+        assert tier.probe.caller.startswith("ipv4:127.0.0.1:")
+
+
+async def test_liveness_follows_progress_and_not_the_drain() -> None:
+    stuck_seconds = 0.0
+    tier = Tier()
+    settings = ProbeSettings(stuck_seconds=5, drain_notice_seconds=5)
+    starting = serve("probe", settings, tier.wire)
+    server = await starting.__aenter__()
+    server.stuck.append(lambda: stuck_seconds)
+    alive, hung = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+
+        async def becomes(service: str, status: int) -> None:
+            async for answer in health.Watch(health_pb2.HealthCheckRequest(service=service)):
+                if answer.status == status:
+                    return
+
+        await asyncio.wait_for(becomes(LIVENESS, alive), 20)
+        stuck_seconds = 6.0
+        await asyncio.wait_for(becomes(LIVENESS, hung), 20)
+        await asyncio.wait_for(becomes("", alive), 20)  # traffic is another question
+        stuck_seconds = 0.0
+        await asyncio.wait_for(becomes(LIVENESS, alive), 20)
+        stopping = asyncio.create_task(starting.__aexit__(None, None, None))
+        await asyncio.wait_for(becomes("", hung), 20)
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=LIVENESS))
+        assert answer.status == alive
+    await stopping
 
 
 async def test_calls_are_counted_by_code() -> None:
