@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Awaitable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.runtime.channel import ClientTls, open_channel
 from services.runtime.deadline import outgoing_timeout, remaining_seconds
-from services.runtime.interceptors import REQUEST_ID, request_id
+from services.runtime.interceptors import CALLER, REQUEST_ID, request_id
 from sirdar.errors import DeadlineExceeded, SirdarError, Unavailable, from_rpc_error, from_status
 from sirdar.v1 import (
     common_pb2,
@@ -23,8 +25,18 @@ from sirdar.v1 import (
     retriever_pb2_grpc,
 )
 
+# Metadata has 8 KiB in all; names that differ only after so many characters share.
+_TENANT_CHARACTERS = 256
+_tenant: ContextVar[str] = ContextVar("tenant", default="")
+
 Reply = TypeVar("Reply")
 Reply_co = TypeVar("Reply_co", covariant=True)
+
+
+def call_for(namespace: str) -> None:
+    """Tells the tiers whom the calls after this are for: their work is shared fairly between
+    tenants, and not between the gateways that they come through."""
+    _tenant.set(quote(namespace, safe="")[:_TENANT_CHARACTERS])
 
 
 class Method(Protocol[Reply_co]):
@@ -62,8 +74,11 @@ class Tier:
         `<TIER>_UNREACHABLE` when nothing answers.
         """
         timeout = outgoing_timeout(limit_seconds)
+        metadata: tuple[tuple[str, str], ...] = ((REQUEST_ID, request_id()),)
+        if tenant := _tenant.get():
+            metadata = (*metadata, (CALLER, tenant))
         try:
-            return await method(request, timeout=timeout, metadata=((REQUEST_ID, request_id()),))
+            return await method(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as failed:
             raise self._explain(from_rpc_error(failed), timeout) from failed
 
@@ -89,6 +104,15 @@ class EmbeddedQuery:
 
     vector: common_pb2.Vector
     space: common_pb2.EmbeddingSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """What the reranker says of passages, by their places; of those in neither it refused."""
+
+    known: dict[int, float]
+    dropped: frozenset[int]
+    """Those that it had no time for."""
 
 
 class Embedder(Tier):
@@ -214,12 +238,11 @@ class Reranker(Tier):
             reranker_pb2_grpc.RerankerServiceStub(channel)  # type: ignore[assignment]
         )
 
-    async def logits(
-        self, query: str, passages: Sequence[str], limit_seconds: float
-    ) -> list[float | None]:
-        """A logit a passage, in order; None where the model refuses it.
+    async def logits(self, query: str, passages: Sequence[str], limit_seconds: float) -> Logits:
+        """Of passages, the most promising first: the last are dropped when time is short.
 
-        Raises Unavailable when it refuses all.
+        Raises Unavailable when it refuses all, DeadlineExceeded when it had time for fewer
+        than two: they have no order.
         """
         request = reranker_pb2.RerankPassagesRequest(
             options=reranker_pb2.RerankOptions(query=query, raw_scores=True),
@@ -229,17 +252,22 @@ class Reranker(Tier):
             ],
         )
         response = await self.call(self.rpc.RerankPassages, request, limit_seconds)
-        scores = {
-            item.id: item.score
+        known = {
+            int(item.id): item.score
             for item in response.scores
             if item.HasField("score") and math.isfinite(item.score)
         }
-        logits = [scores.get(str(place)) for place in range(len(passages))]
-        if not any(logit is not None for logit in logits):
+        dropped = frozenset(int(item.id) for item in response.scores if item.HasField("dropped"))
+        if dropped and len(known) < 2:
+            raise DeadlineExceeded(
+                f"the reranker had time for {len(known)} of {len(passages)} candidates",
+                reason="RERANKER_TIMEOUT",
+            )
+        if not known:
             raise Unavailable(
                 f"the reranker scored none of {len(passages)} passages", reason="NOTHING_SCORED"
             )
-        return logits
+        return Logits(known, dropped)
 
     async def models(self, limit_seconds: float) -> list[common_pb2.ModelInfo]:
         request = reranker_pb2.RerankerServiceListModelsRequest()

@@ -67,18 +67,40 @@ def plan_rerank(
     return RerankPlan(merged.depth, merged.weight, merged.retriever_weight)
 
 
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """The documents in their final order."""
+
+    documents: list[FoundDocument]
+    candidates: int
+    """How many were sent to the reranker."""
+    dropped: int
+    """How many of them it had no time for."""
+
+
 async def rerank(
     reranker: Reranker,
     plan: RerankPlan,
     query: str,
     documents: Sequence[FoundDocument],
     limit_seconds: float,
-) -> list[FoundDocument]:
-    """The documents in their final order. Raises what the reranker raises."""
-    head, tail = documents[: plan.depth], documents[plan.depth :]
+) -> Reranked:
+    """Those that the reranker has time for, then the others in the retriever's order.
+
+    Raises what the reranker raises.
+    """
+    head = documents[: plan.depth]
     texts = [_text(document) for document in head]
     logits = await reranker.logits(query, texts, limit_seconds)
-    return fuse(head, tail, logits, plan)
+    scored = [place for place in range(len(head)) if place not in logits.dropped]
+    late = [document for place, document in enumerate(head) if place in logits.dropped]
+    ordered = fuse(
+        [head[place] for place in scored],
+        [*late, *documents[plan.depth :]],
+        [logits.known.get(place) for place in scored],
+        plan,
+    )
+    return Reranked(ordered, len(head), len(late))
 
 
 def fuse(
@@ -92,7 +114,8 @@ def fuse(
     At least one logit is known.
 
     A document without a logit counts as the worst of them. A score of the tail
-    takes the worst logit, too: with its lower similarity it stays below.
+    takes the worst logit, too, and is at most the one before it: the reranker
+    may have had no time for documents of a higher similarity than others.
     """
     worst = min(logit for logit in logits if logit is not None)
     opinions = [worst if logit is None else logit for logit in logits]
@@ -109,7 +132,10 @@ def fuse(
         for document, logit, opinion in zip(head, logits, opinions, strict=True)
     ]
     ordered.sort(key=lambda document: -document.score)
-    return [*ordered, *(replace(document, score=score(document, worst)) for document in tail)]
+    for document in tail:
+        lowest = min(score(document, worst), ordered[-1].score)
+        ordered.append(replace(document, score=lowest))
+    return ordered
 
 
 @dataclass(frozen=True, slots=True)

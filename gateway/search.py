@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from gateway.backends import EmbeddedQuery, Embedder, Reranker, Retriever
+from gateway.backends import EmbeddedQuery, Embedder, Reranker, Retriever, call_for
 from gateway.catalog import Catalog, CollectionEntry
 from gateway.documents import FoundDocument, collapse
 from gateway.highlights import highlight
@@ -81,6 +81,7 @@ class SearchPipeline:
 
     async def search(self, query: SearchQuery) -> SearchAnswer:
         """Raises the errors of SearchService.Search."""
+        call_for(query.namespace)
         answer = SearchAnswer()
         with answer.timed(common_pb2.STAGE_TOTAL):
             try:
@@ -139,14 +140,14 @@ class SearchPipeline:
             candidates = min(MAX_CANDIDATES, 4 * candidates)
 
     async def _rerank(self, query: SearchQuery, plan: RerankPlan, answer: SearchAnswer) -> None:
-        """Reranks, or leaves the retriever's order and says so."""
+        """Reranks, or leaves the retriever's order to what could not be and says so."""
         reason = common_pb2.DEGRADED_REASON_RERANK_SKIPPED
         if self._reranker is None:
             answer.degrade(reason, "the gateway has no reranker")
             return
         try:
             with answer.timed(common_pb2.STAGE_RERANK):
-                answer.documents = await rerank(
+                reranked = await rerank(
                     self._reranker,
                     plan,
                     query.text,
@@ -155,6 +156,14 @@ class SearchPipeline:
                 )
         except SirdarError as error:
             answer.degrade(reason, error.message)
+            return
+        answer.documents = reranked.documents
+        if reranked.dropped:
+            answer.degrade(
+                common_pb2.DEGRADED_REASON_RERANK_PARTIAL,
+                f"the reranker had time for {reranked.candidates - reranked.dropped} of "
+                f"{reranked.candidates} candidates; the others follow in the retriever's order",
+            )
 
     async def _highlight(self, embedded: EmbeddedQuery, answer: SearchAnswer) -> None:
         try:

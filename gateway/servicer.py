@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from gateway import validation as check
-from gateway.backends import Embedder, Reranker, Retriever
+from gateway.backends import Embedder, Reranker, Retriever, call_for
 from gateway.batch import PendingItem
 from gateway.catalog import Catalog, CollectionEntry
 from gateway.collections import Collections
@@ -95,6 +95,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             raise InvalidArgument.field("target", "must be the stream's first message")
         name = check.require_collection(first.target.collection, "target.collection")
         namespace = check.namespace_of(first.target.namespace)
+        call_for(namespace)
         # A stream may be long: it does not start from what was remembered.
         self._catalog.forget(namespace, name)
         return await self._catalog.get(namespace, name)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.inference.batcher import Batcher, QueueLimits
+from services.inference.cost import calibrate
 from services.inference.cross_encoder import LoadedCrossEncoder, load_cross_encoder
 from services.inference.loading import EngineOptions
 from services.inference.source import ModelSource
@@ -30,14 +31,17 @@ def load(settings: RerankerSettings) -> LoadedCrossEncoder:
 async def wire(settings: RerankerSettings, server: TierServer) -> AsyncIterator[None]:
     """Loads and warms the model, then serves it."""
     model = await asyncio.to_thread(load, settings)
+    pad, window = model.description.pad_token_id, model.description.max_tokens
     batcher = Batcher(
         settings.model,
         model.engine,
-        pad_token_id=model.description.pad_token_id,
+        pad_token_id=pad,
         dimensions=1,
-        limits=QueueLimits(settings.queue_items, settings.queue_tokens),
+        limits=QueueLimits(settings.queue_items, settings.queue_tokens, settings.queue_bytes),
+        cost=await asyncio.to_thread(calibrate, model.engine, pad_token_id=pad, max_tokens=window),
     )
     async with batcher:
+        server.stuck.append(lambda: batcher.stuck_seconds)
         limits = RerankingLimits(settings.max_passages, settings.max_query_characters)
         servicer = RerankerServicer(
             Reranker(model, batcher, limits), server.drain, settings.stream_passages

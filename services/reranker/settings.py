@@ -26,15 +26,17 @@ class RerankerSettings(ServerSettings):
     cache_folder: Path = platformdirs.user_cache_path("sirdar")
     """Where converted models are kept; may be shared by several servers."""
     engine: EngineName = "auto"
-    """`openvino`, `torch`, or `auto`: torch where there is an NVIDIA GPU, else openvino."""
+    """`openvino`, `onnx`, `torch`, or `auto`: torch where there is an NVIDIA GPU, else openvino."""
     precision: Precision = "auto"
-    """`fp32`, `bf16`, `fp16` (GPU), or `auto`: the fastest that the hardware has."""
+    """`fp32`, `bf16`, `fp16` (GPU), `int8` (CPU), or `auto`: the fastest of the others."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of the openvino engine; 0: as many CPUs as the process may use."""
     queue_items: int = Field(default=8_192, ge=1)
     """How many pairs may wait, each for interactive and bulk work."""
     queue_tokens: int = Field(default=1_048_576, ge=1)
     """How many tokens may wait, each for interactive and bulk work."""
+    queue_bytes: int = Field(default=128 * 2**20, ge=1)
+    """How much memory what waits may take, each for interactive and bulk work."""
     max_passages: int = Field(default=1_000, ge=1)
     """The most passages in one message."""
     max_query_characters: int = Field(default=8_192, ge=1)

@@ -55,7 +55,10 @@ class PassageRanker:
         top_n: int | None = None,
         raw_scores: bool = False,
     ) -> list[RankedPassage]:
-        """The best first, at most `top_n`. Raises the error of the first passage that has one."""
+        """The best first, at most `top_n`. Raises the error of the first passage that has one.
+
+        Callers of these APIs expect every score: where there is no time for all, there is none.
+        """
         tier = self._tier()
         if not 1 <= len(passages) <= MAX_PASSAGES:
             raise InvalidArgument.field(
@@ -65,7 +68,7 @@ class PassageRanker:
             raise InvalidArgument.field("query", "must not be empty")
         request = reranker_pb2.RerankPassagesRequest(
             options=reranker_pb2.RerankOptions(
-                model=model.model, query=query, raw_scores=raw_scores
+                model=model.model, query=query, raw_scores=raw_scores, require_all=True
             ),
             passages=[
                 reranker_pb2.RerankPassage(id=str(place), text=text)
