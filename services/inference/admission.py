@@ -1,5 +1,6 @@
 """Whether work is let in: asked before it costs anything, answered at once."""
 
+import bisect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Protocol
 from services.inference.batch import TokenizedItem
 from services.inference.lane import Lane
 from services.inference.work import BatchedRows, Work
-from sirdar.errors import ResourceExhausted
+from sirdar.errors import DeadlineExceeded, ResourceExhausted
 
 _LEAST_RETRY_SECONDS, _MOST_RETRY_SECONDS = 0.05, 30.0
 # From the last row to the caller.
@@ -38,15 +39,24 @@ class Runner(Protocol):
 class Admission:
     """A place in the queue for work that is still being prepared; a context manager."""
 
-    def __init__(self, runner: Runner, lane: Lane, work: Work, items: int, tokens: int) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        lane: Lane,
+        work: Work,
+        *,
+        items: int,
+        tokens: int,
+        predicted_seconds: float,
+    ) -> None:
         self.items = items
         """How many of the first items are let in; all, unless the work may be partial."""
         self._runner = runner
         self._lane = lane
         self._work = work
         self._tokens = tokens
+        self._predicted_seconds = predicted_seconds
         self._since = time.monotonic()
-        self._predicted = runner.predicted_seconds(lane, work.caller, items, tokens)
         self._promised = True
         lane.promise(work.caller, items, tokens)
 
@@ -69,9 +79,16 @@ class Admission:
         """
         self._keep()
         try:
-            return await self._runner.run_admitted(self._lane, items, self._work)
-        finally:
-            self._lane.forecast.observe(self._predicted, time.monotonic() - self._since)
+            result = await self._runner.run_admitted(self._lane, items, self._work)
+        except DeadlineExceeded:
+            self._learn()
+            raise
+        if not result.dropped:
+            self._learn()
+        return result
+
+    def _learn(self) -> None:
+        self._lane.forecast.observe(self._predicted_seconds, time.monotonic() - self._since)
 
     def _keep(self) -> None:
         if self._promised:
@@ -90,27 +107,34 @@ def admit(
             "retry later, send less at once, or add replicas",
             retry_after=_retry_after(runner.predicted_seconds(lane, "", 0, 0) / 2),
         )
+
+    def predicted(count: int) -> float:
+        """Seconds until the first so many items are done, by the cost model."""
+        return runner.predicted_seconds(lane, work.caller, count, tokens * count // max(items, 1))
+
+    def admission(count: int, seconds: float) -> Admission:
+        share = tokens * count // max(items, 1)
+        return Admission(runner, lane, work, items=count, tokens=share, predicted_seconds=seconds)
+
+    seconds = predicted(items)
     if work.deadline is None or not items:
-        return Admission(runner, lane, work, items, tokens)
+        return admission(items, seconds)
     left = work.deadline - time.monotonic() - _ANSWER_SECONDS
-
-    def late(count: int) -> float:
-        """By how many seconds the first so many items would miss the deadline."""
-        share = tokens * count // items
-        return runner.predicted_seconds(lane, work.caller, count, share) * lane.forecast.safe - left
-
-    let_in = items
-    if late(items) > 0:
-        let_in = _most(items, late) if work.partial else 0
-    if let_in == 0:
-        lane.metrics.hopeless.inc(items)
-        raise ResourceExhausted(
-            f"what waits for the model would not leave time until the deadline in {left:.3f} s; "
-            "retry later, allow more time, send less at once, or add replicas",
-            reason="DEADLINE_TOO_NEAR",
-            retry_after=_retry_after(late(items)),
-        )
-    return Admission(runner, lane, work, let_in, tokens * let_in // items)
+    safe = lane.forecast.safe
+    if seconds * safe <= left:
+        return admission(items, seconds)
+    in_time = range(items + 1) if work.partial else range(1)
+    # The largest count that is not late; 0 when one is.
+    count = max(0, bisect.bisect_right(in_time, left, lo=1, key=lambda n: predicted(n) * safe) - 1)
+    if count:
+        return admission(count, predicted(count))
+    lane.metrics.hopeless.inc(items)
+    raise ResourceExhausted(
+        f"what waits for the model would not leave time until the deadline in {left:.3f} s; "
+        "retry later, allow more time, send less at once, or add replicas",
+        reason="DEADLINE_TOO_NEAR",
+        retry_after=_retry_after(seconds * safe - left),
+    )
 
 
 def _too_much(lane: Lane, limits: QueueLimits, items: int, tokens: int) -> bool:
@@ -119,22 +143,6 @@ def _too_much(lane: Lane, limits: QueueLimits, items: int, tokens: int) -> bool:
         or lane.tokens + tokens > limits.tokens
         or lane.queue.bytes > limits.bytes
     )
-
-
-def _most(items: int, late: "Late") -> int:
-    """The largest count that is not late; 0 when one is."""
-    low, high = 0, items
-    while low < high:
-        middle = (low + high + 1) // 2
-        if late(middle) <= 0:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-class Late(Protocol):
-    def __call__(self, count: int) -> float: ...
 
 
 def _retry_after(seconds: float) -> timedelta:
