@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup protos check format test demo clean bench-quality bench-reranker bench-smoke proto-image
+.PHONY: setup protos check format test demo clean bench-embedder bench-quality bench-reranker bench-smoke proto-image
 
 setup: $(INSTALLED)
 
@@ -45,6 +45,9 @@ demo: setup
 
 bench-quality: setup
 	$(BIN)/python -m benchmarks.quality
+
+bench-embedder: setup
+	$(BIN)/python -m benchmarks.embedder $(ARGS)
 
 bench-reranker: setup
 	$(BIN)/python -m benchmarks.reranker

@@ -1,0 +1,1 @@
+"""What the embedder reaches on this machine, beside what it could reach."""
