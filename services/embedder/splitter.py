@@ -47,6 +47,22 @@ class PassageSplitter:
         self._window_tokens = window_tokens
         self._overlap_tokens = overlap_tokens
 
+    def estimate(self, title: str, text: str) -> tuple[int, int]:
+        """About how many passages a document has and how many tokens these, uncounted."""
+        tokens = self._tokenizer.estimate_uncut(text)
+        head = self._tokenizer.estimate_uncut(title) if title else 0
+        fixed = (
+            self._window_tokens
+            - self._room_tokens
+            + min(head, int(_TITLE_SHARE * self._room_tokens))
+        )
+        room = max(_LEAST_CAPACITY_TOKENS, self._window_tokens - fixed)
+        if tokens <= room:
+            return 1, tokens + fixed
+        step = max(1, room - min(self._overlap_tokens, room // 2) // 2)
+        passages = -(-tokens // step)
+        return passages, tokens + passages * (fixed + room - step)
+
     def split(self, title: str, text: str) -> list[Passage]:
         """The passages of a document in the order of its text; blocks.
 

@@ -97,15 +97,16 @@ async def test_half_precision_is_the_same_vector_in_half_the_bytes(
 async def test_bad_text_has_its_own_error_and_truncation_is_said(
     stub: "EmbedderServiceAsyncStub",
 ) -> None:
-    texts = ["good", "", "with \0 NUL", "x" * 5_001, "long " * 900]
+    texts = ["good", " \n", "with \0 NUL", "x" * 5_000_000, "long " * 900]
     answer = await stub.EmbedTexts(Texts(texts=texts))
     outcomes = [item.WhichOneof("outcome") for item in answer.embeddings]
-    assert outcomes == ["vector", "error", "error", "error", "vector"]
+    assert outcomes == ["vector", "vector", "error", "error", "vector"]
     error = from_status(answer.embeddings[2].error)
     assert isinstance(error, InvalidArgument)
     assert error.fields[0].field == "texts[2]"
     assert "limit is 5000" in from_status(answer.embeddings[3].error).message
     assert [item.truncated for item in answer.embeddings] == [False] * 4 + [True]
+    assert [item.empty for item in answer.embeddings] == [False, True, False, False, False]
     assert answer.embeddings[4].tokens == 256
 
 
