@@ -16,14 +16,19 @@ from tests.rpc.tier_doubles import EmbedderDouble, RetrieverDouble, serving, ser
 
 
 class WordReranker(reranker_pb2_grpc.RerankerServiceServicer):
-    """Scores a passage by the share of the query's words that are in it."""
+    """Scores a passage by the share of the query's words that are in it.
+
+    Never has time for all, unless the caller wants all.
+    """
 
     async def RerankPassages(self, request: Any, context: Any) -> Any:
         words = request.options.query.split()
         response = reranker_pb2.RerankPassagesResponse()
         for passage in request.passages:
             item = response.scores.add(id=passage.id)
-            if passage.text:
+            if not request.options.require_all:
+                item.dropped.SetInParent()
+            elif passage.text:
                 item.score = sum(word in passage.text for word in words) / len(words)
             else:
                 item.error.CopyFrom(to_status(InvalidArgument.field("text", "must not be empty")))

@@ -10,7 +10,7 @@ import pytest
 from gateway.__main__ import wire
 from gateway.settings import GatewaySettings
 from services.runtime.server import serve
-from sirdar.client import AsyncClient, RerankSettings
+from sirdar.client import AsyncClient, Document, RerankSettings
 from sirdar.errors import InvalidArgument, ResourceExhausted, Unavailable
 from tests.rpc.tier_doubles import (
     EmbedderDouble,
@@ -30,6 +30,7 @@ class Gateway:
     embedder: EmbedderDouble
     retriever: RetrieverDouble
     reranker: RerankerDouble
+    address: str
 
     async def order(self, **options: Any) -> list[str]:
         return [item.document_id for item in await self.client.search("notes", "q", **options)]
@@ -57,7 +58,8 @@ async def running(*, with_reranker: bool = True, **settings: Any) -> AsyncIterat
             serve("gateway", gateway_settings, wire) as server,
             AsyncClient(f"127.0.0.1:{server.port}") as client,
         ):
-            yield Gateway(client, embedder, retriever, reranker)
+            address = f"127.0.0.1:{server.port}"
+            yield Gateway(client, embedder, retriever, reranker, address)
 
 
 async def test_the_order_is_the_sum_of_both_standardised_scores() -> None:
@@ -138,6 +140,46 @@ async def test_without_the_reranker_the_retrievers_order_stands_and_it_is_said(
         assert [item.document_id for item in found] == ["b", "a", "c"]
         assert [item.score for item in found] == [item.similarity for item in found]
         assert [item.reason for item in found.degraded] == ["rerank_skipped"]
+
+
+@pytest.mark.parametrize("retriever_weight", [0.0, 1.0])
+async def test_documents_that_there_was_no_time_for_follow_in_the_retrievers_order(
+    retriever_weight: float,
+) -> None:
+    async with running(rerank_retriever_weight=retriever_weight) as gateway:
+        gateway.reranker.no_time = {"b!"}
+        found = await gateway.client.search("notes", "q")
+        # The best by similarity is the one that was dropped.
+        assert found.results[2].document_id == "b"
+        assert found.results[2].rerank_score is None
+        assert {item.document_id for item in found.results[:2]} == {"a", "c"}
+        scores = [item.score for item in found]
+        assert scores == sorted(scores, reverse=True)
+        (degraded,) = found.degraded
+        assert degraded.reason == "rerank_partial"
+        assert "2 of 3 candidates" in degraded.detail
+
+
+async def test_a_reranker_with_time_for_one_document_is_as_good_as_none() -> None:
+    async with running() as gateway:
+        gateway.reranker.no_time = {"a!"}
+        found = await gateway.client.search(
+            "notes", "q", rerank=RerankSettings(depth=2, retriever_weight=0)
+        )
+        assert [item.document_id for item in found] == ["b", "a", "c"]
+        assert [item.reason for item in found.degraded] == ["rerank_skipped"]
+        assert "1 of 2 candidates" in found.degraded[0].detail
+
+
+async def test_tiers_are_told_which_tenant_a_call_is_for() -> None:
+    async with running() as gateway:
+        await gateway.client.search("notes", "q")
+        async with AsyncClient(gateway.address, namespace="zoë & co") as other:
+            await other.search("notes", "q", highlight=True)
+            async for outcome in other.index("notes", [Document(id="a", text="a text")]):
+                assert outcome.ok
+        assert gateway.reranker.callers == ["default", "zo%C3%AB%20%26%20co"]
+        assert gateway.embedder.callers == ["default"] + ["zo%C3%AB%20%26%20co"] * 3
 
 
 async def test_a_slow_reranker_leaves_time_to_answer_within_the_callers_deadline() -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.runtime.interceptors import caller
 from services.runtime.server import TierServer, serve
 from services.runtime.settings import ServerSettings
 from sirdar.errors import FailedPrecondition, InvalidArgument, NotFound, SirdarError, to_status
@@ -44,6 +45,8 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
     # Of the documents that are being embedded at once.
     bytes_now: int = 0
     most_bytes: int = 0
+    # Whom each call was for.
+    callers: list[str] = field(default_factory=list)
 
     # Texts with this word point one way, all others the other way.
     word: str = ""
@@ -62,6 +65,7 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
         )
 
     def _fail(self, expected: str) -> None:
+        self.callers.append(caller())
         if self.failures:
             raise self.failures.pop(0)
         if expected not in ("", self.fingerprint):
@@ -106,6 +110,12 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
     def StreamEmbedDocuments(self, request_iterator: Any, context: Any) -> Any:
         raise AssertionError("the gateway does not call this")
 
+    def LoadModel(self, request: Any, context: Any) -> Any:
+        raise AssertionError("the gateway does not call this")
+
+    def UnloadModel(self, request: Any, context: Any) -> Any:
+        raise AssertionError("the gateway does not call this")
+
 
 @dataclass
 class RerankerDouble:
@@ -115,16 +125,23 @@ class RerankerDouble:
     failures: list[SirdarError] = field(default_factory=list)
     delay_seconds: float = 0.0
     seen: list[list[str]] = field(default_factory=list)
+    # Whom each call was for.
+    callers: list[str] = field(default_factory=list)
+    # Texts that there is no time for.
+    no_time: set[str] = field(default_factory=set)
 
     async def RerankPassages(self, request: Any, context: Any) -> Any:
         await asyncio.sleep(self.delay_seconds)
         if self.failures:
             raise self.failures.pop(0)
         self.seen.append([item.text for item in request.passages])
+        self.callers.append(caller())
         response = reranker_pb2.RerankPassagesResponse()
         for item in request.passages:
             score = response.scores.add(id=item.id)
-            if item.text in self.logit_of:
+            if item.text in self.no_time:
+                score.dropped.SetInParent()
+            elif item.text in self.logit_of:
                 score.score = self.logit_of[item.text]
             else:
                 score.error.CopyFrom(to_status(InvalidArgument("no opinion")))
