@@ -6,9 +6,14 @@ Three take turns on the same pairs of Cranfield's queries and abstracts:
 sentence-transformers as installed (fp32, batches of 32), the tokenizer, batcher
 and engine of the reranker in this process, and a reranker in a process of its
 own over gRPC, 32 passages a message, 16 messages in flight. Ratios are medians
-over the turns. The last line is JSON.
+over the turns.
+
+Then each of `--precisions` reranks the 30 nearest abstracts of all queries:
+what it costs in nDCG@10 and gives in speed, beside the first of them. int8 may
+be the default only while it loses at most 0.003. The last line is JSON.
 """
 
+import argparse
 import asyncio
 import json
 import tempfile
@@ -23,8 +28,14 @@ import uvloop
 from sentence_transformers import CrossEncoder
 
 from benchmarks.cranfield import Cranfield, load_cranfield
+from benchmarks.reranker_precisions import (
+    ALLOWED_LOSS,
+    batcher_of,
+    dense_candidates,
+    score_precision,
+)
 from services.inference.adapter import read_adapter, write_merged
-from services.inference.batcher import Batcher, Priority, QueueLimits
+from services.inference.batcher import Batcher, Priority, Work
 from services.inference.cross_encoder import LoadedCrossEncoder
 from services.inference.source import ModelSource
 from services.reranker.__main__ import load
@@ -32,6 +43,7 @@ from services.reranker.builtin import DEFAULT_MODEL, reranker_folder
 from services.reranker.settings import RerankerSettings
 from services.stack.stack import Stack
 from services.stack.tiers import TIERS
+from sirdar.errors import SirdarError
 from sirdar.v1 import reranker_pb2, reranker_pb2_grpc
 
 QUERIES = 12
@@ -41,14 +53,14 @@ TURNS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class Message:
     """What one query has to rank."""
 
     query: str
     passages: list[str]
 
 
-def candidates(data: Cranfield) -> list[Candidates]:
+def candidates(data: Cranfield) -> list[Message]:
     """The judged abstracts of queries, filled up with others in the collection's order."""
     texts = {item.id: f"{item.title}\n{item.text}" for item in data.documents}
     found = []
@@ -56,11 +68,11 @@ def candidates(data: Cranfield) -> list[Candidates]:
         judged = [identity for identity in data.grades.get(name, {}) if identity in texts]
         others = [identity for identity in texts if identity not in judged]
         chosen = [*judged, *others][:PASSAGES_A_QUERY]
-        found.append(Candidates(query, [texts[identity] for identity in chosen]))
+        found.append(Message(query, [texts[identity] for identity in chosen]))
     return found
 
 
-def predict(model: CrossEncoder, work: Sequence[Candidates]) -> float:
+def predict(model: CrossEncoder, work: Sequence[Message]) -> float:
     """Pairs a second of sentence-transformers."""
     pairs = [(one.query, passage) for one in work for passage in one.passages]
     started = time.perf_counter()
@@ -68,12 +80,12 @@ def predict(model: CrossEncoder, work: Sequence[Candidates]) -> float:
     return len(pairs) / (time.perf_counter() - started)
 
 
-async def compute(model: LoadedCrossEncoder, batcher: Batcher, work: Sequence[Candidates]) -> float:
+async def compute(model: LoadedCrossEncoder, batcher: Batcher, work: Sequence[Message]) -> float:
     """Pairs a second of the engine, all of them there from the start."""
 
-    async def score(one: Candidates) -> None:
+    async def score(one: Message) -> None:
         items = await model.tokenizer.encode_off_loop(one.query, one.passages)
-        result = await batcher.run(items, Priority.BULK)
+        result = await batcher.run(items, Work(Priority.BULK))
         assert not result.failures
 
     started = time.perf_counter()
@@ -81,7 +93,7 @@ async def compute(model: LoadedCrossEncoder, batcher: Batcher, work: Sequence[Ca
     return _pairs(work) / (time.perf_counter() - started)
 
 
-async def call(address: str, work: Sequence[Candidates]) -> float:
+async def call(address: str, work: Sequence[Message]) -> float:
     """Pairs a second of the server."""
     requests = [
         reranker_pb2.RerankPassagesRequest(
@@ -105,40 +117,91 @@ async def call(address: str, work: Sequence[Candidates]) -> float:
         return _pairs(work) / (time.perf_counter() - started)
 
 
-def _pairs(work: Sequence[Candidates]) -> int:
+def _pairs(work: Sequence[Message]) -> int:
     return sum(len(one.passages) for one in work)
 
 
-async def measure(reference: CrossEncoder, model: LoadedCrossEncoder, address: str) -> None:
-    work = candidates(load_cranfield())
+async def measure_speed(
+    reference: CrossEncoder, model: LoadedCrossEncoder, address: str, data: Cranfield, turns: int
+) -> dict[str, float]:
+    work = candidates(data)
     rates: list[tuple[float, float, float]] = []
-    batcher = Batcher(
-        DEFAULT_MODEL,
-        model.engine,
-        pad_token_id=model.description.pad_token_id,
-        dimensions=1,
-        limits=QueueLimits(items=10**6, tokens=10**9),
-    )
-    async with batcher:
+    async with batcher_of(model) as batcher:
         await compute(model, batcher, work[:2])
         await call(address, work[:2])
         predict(reference, work[:2])
-        for _ in range(TURNS):
+        for _ in range(turns):
             slow = predict(reference, work)
             fast = await compute(model, batcher, work)
             served = await call(address, work)
             print(f"pairs/s: predict {slow:.1f}, engine {fast:.1f}, server {served:.1f}")
             rates.append((slow, fast, served))
-    result = {
+    return {
         "predict_pairs_per_second": round(median(slow for slow, _, _ in rates), 1),
         "reranker_pairs_per_second": round(median(fast for _, fast, _ in rates), 1),
         "reranker_over_st": round(median(fast / slow for slow, fast, _ in rates), 2),
         "reranker_server_over_engine": round(median(s / fast for _, fast, s in rates), 3),
     }
+
+
+async def measure_precisions(data: Cranfield, precisions: Sequence[str]) -> dict[str, float]:
+    """Of each that the engine offers, by the name that it gives itself."""
+    print(f"finding candidates for {len(data.grades)} queries", flush=True)
+    work = dense_candidates(data)
+    result: dict[str, float] = {}
+    first = ""
+    for asked in precisions:
+        try:
+            model = load(RerankerSettings.model_validate({"precision": asked}))
+        except SirdarError as refused:
+            print(f"{asked} is left out: {refused.message}")
+            continue
+        name = model.engine.info.precision
+        score = await score_precision(model, data, work)
+        model.close()
+        print(
+            f"{name}: nDCG@10 {score.ndcg_logits:.4f} by logits, {score.ndcg_fused:.4f} fused, "
+            f"{score.pairs_per_second:.1f} pairs/s",
+            flush=True,
+        )
+        result[f"{name}_logits_ndcg10"] = round(score.ndcg_logits, 4)
+        result[f"{name}_fused_ndcg10"] = round(score.ndcg_fused, 4)
+        result[f"{name}_pairs_per_second"] = round(score.pairs_per_second, 1)
+        if not first:
+            first = name
+        elif name != first:
+            loss = max(
+                result[f"{first}_{how}_ndcg10"] - result[f"{name}_{how}_ndcg10"]
+                for how in ("logits", "fused")
+            )
+            result[f"{name}_ndcg10_loss"] = round(loss, 4)
+            verdict = "within" if loss <= ALLOWED_LOSS else "more than"
+            print(f"{name} loses {loss:.4f} against {first}: {verdict} {ALLOWED_LOSS}")
+    return result
+
+
+async def measure(
+    reference: CrossEncoder, model: LoadedCrossEncoder, address: str, options: argparse.Namespace
+) -> None:
+    data = load_cranfield()
+    result = await measure_speed(reference, model, address, data, options.turns)
+    names = [name for name in options.precisions.split(",") if name]
+    if names:
+        result |= await measure_precisions(data, names)
     print(json.dumps(result))
 
 
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="The reranker beside CrossEncoder.predict.")
+    parser.add_argument("--turns", type=int, default=TURNS)
+    parser.add_argument(
+        "--precisions", default="auto,int8", help="with commas; the first is compared with"
+    )
+    return parser.parse_args()
+
+
 def main() -> None:
+    options = parse()
     adapter = read_adapter(reranker_folder(ModelSource(DEFAULT_MODEL)))
     assert adapter is not None
     tiers = [tier for tier in TIERS if tier.name == "reranker"]
@@ -150,7 +213,7 @@ def main() -> None:
         write_merged(adapter, Path(merged))
         reference = CrossEncoder(merged, device="cpu")
         model = load(RerankerSettings())
-        uvloop.run(measure(reference, model, stack.addresses["reranker"]))
+        uvloop.run(measure(reference, model, stack.addresses["reranker"], options))
         model.close()
 
 
