@@ -30,10 +30,10 @@ class Int8Ranges:
 
         Machines whose float32 differs in the last digits must come to the same
         ranges, so both ends lie on a grid: half widths are powers of two, and
-        centres multiples of a quarter of them. A dimension is on the edge of a
-        step for one in a million relative differences of the sixth digit. The
-        grid costs a bit of eight at most: the lowest cosine of MiniLM's vectors
-        to themselves is above 0.9998.
+        centres multiples of a quarter of them. Noise of 3e-6 on MiniLM's vectors
+        changed no range in 300 draws. The grid costs up to one bit of the eight:
+        the lowest cosine of 202 vectors to themselves is 0.99992, with their exact
+        ranges 0.99998.
         """
         low = vectors.min(axis=0).astype(np.float64)
         high = vectors.max(axis=0).astype(np.float64)

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import grpc
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from services.embedder.__main__ import wire
-from services.embedder.settings import EmbedderSettings
 from services.runtime.server import TierServer, serve
 from sirdar.errors import (
     FailedPrecondition,
@@ -23,8 +22,8 @@ from sirdar.errors import (
     from_status,
 )
 from sirdar.v1 import common_pb2, document_pb2, embedder_pb2
-from sirdar.v1.embedder_pb2_grpc import EmbedderServiceStub
-from tests.small_model import MINILM, minilm, model_cache
+from tests.rpc.embedder_calls import array, connect, error_of, settings
+from tests.small_model import MINILM, minilm
 
 if TYPE_CHECKING:  # generated for type checkers only
     from sirdar.v1.embedder_pb2_grpc import EmbedderServiceAsyncStub
@@ -33,12 +32,6 @@ Texts = embedder_pb2.EmbedTextsRequest
 Documents = embedder_pb2.EmbedDocumentsRequest
 Document = document_pb2.Document
 ModelRef = common_pb2.ModelRef
-
-
-def settings(**changes: object) -> EmbedderSettings:
-    minilm()  # converts the model, once for all tests of a run
-    values = {"port": 0, "metrics_port": None, "cache_folder": model_cache(), **changes}
-    return EmbedderSettings(**values)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -52,24 +45,6 @@ async def server() -> AsyncIterator[TierServer]:
 async def stub(server: TierServer) -> AsyncIterator["EmbedderServiceAsyncStub"]:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield connect(channel)
-
-
-def connect(channel: grpc.aio.Channel) -> "EmbedderServiceAsyncStub":
-    stub: EmbedderServiceAsyncStub = EmbedderServiceStub(channel)  # type: ignore[assignment]
-    return stub
-
-
-async def error_of(call: Awaitable[object]) -> SirdarError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return from_rpc_error(caught.value)
-
-
-def array(vector: common_pb2.Vector) -> np.ndarray:
-    names = {common_pb2.DTYPE_FLOAT32: "<f4", common_pb2.DTYPE_FLOAT16: "<f2"}
-    values = np.frombuffer(vector.data, names[vector.dtype])
-    assert len(values) == vector.dimensions
-    return values.astype(np.float32)
 
 
 async def test_texts_that_mean_the_same_are_near(stub: "EmbedderServiceAsyncStub") -> None:
