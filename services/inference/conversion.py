@@ -18,13 +18,18 @@ from sirdar.errors import FailedPrecondition
 if TYPE_CHECKING:
     from services.inference.pipeline import Pipeline
 
-OPENVINO_FILE = "model.xml"
 TOKENIZER_FILE = "tokenizer.json"
 DESCRIPTION_FILE = "description.json"
 REFERENCE_FILE = "reference.npy"
 # Part of every cache key: raise it when what `convert` writes changes.
 FORMAT_VERSION = 2
-GRAPH_FILES: dict[GraphForm, str] = {"openvino": OPENVINO_FILE}
+GRAPH_FILES: dict[GraphForm, str] = {
+    "openvino": "model.xml",
+    "openvino-int8": "model.xml",
+    "onnx": "model.onnx",
+    "onnx-int8": "model.onnx",
+    "torch": "",
+}
 
 
 def convert_in_child(
@@ -57,27 +62,36 @@ def convert(kind: ModelKind[DescriptionT], recipe: Recipe, folder: Path, target:
     pipeline = kind.load(folder, trust_remote_code=recipe.trust_remote_code)
     reference = pipeline.reference()
     if not np.isfinite(reference).all():
+        if pipeline.missing:
+            raise ValueError(
+                f"its files lack {len(pipeline.missing)} weights, such as {pipeline.missing[0]}"
+            )
         raise ValueError("it answers NaN or infinity; its weights are damaged")
     np.save(target / REFERENCE_FILE, reference)
     (target / TOKENIZER_FILE).write_text(pipeline.tokenizer_json, encoding="utf-8")
     (target / DESCRIPTION_FILE).write_text(pipeline.description.to_json(), encoding="utf-8")
-    if recipe.form == "openvino":
-        _write_openvino(pipeline, target / OPENVINO_FILE)
+    _write_graph(kind, recipe.form, pipeline, target)
 
 
-def _write_openvino(pipeline: "Pipeline[DescriptionT]", file: Path) -> None:
-    import torch  # noqa: PLC0415
+def _write_graph(
+    kind: ModelKind[DescriptionT],
+    form: GraphForm,
+    pipeline: "Pipeline[DescriptionT]",
+    target: Path,
+) -> None:
+    from services.inference import graphs  # noqa: PLC0415 - imports torch
 
-    from services.inference.openvino_runtime import openvino  # noqa: PLC0415
-
-    # Two rows, one of them padded: tracing must see both axes vary.
-    ones = torch.ones((2, 8), dtype=torch.int64)
-    mask = ones.clone()
-    mask[1, 5:] = 0
-    example = {"input_ids": ones, "attention_mask": mask, "token_type_ids": ones * 0}
-    inputs = {name: example[name] for name in pipeline.description.inputs}
-    graph = openvino.convert_model(pipeline.module, example_input=inputs)
-    openvino.save_model(graph, file, compress_to_fp16=False)
+    match form:
+        case "openvino":
+            graphs.write_openvino(pipeline, target)
+        case "openvino-int8":
+            graphs.write_openvino_int8(kind, pipeline, target)
+        case "onnx":
+            graphs.write_onnx(pipeline, target)
+        case "onnx-int8":
+            graphs.write_onnx_int8(pipeline, target)
+        case "torch":
+            pass
 
 
 def not_loadable(folder: Path, why: str) -> FailedPrecondition:

@@ -11,12 +11,12 @@ from services.inference.adapter import adapter_digest, read_adapter
 from services.inference.description import ActivationName, CrossEncoderDescription
 from services.inference.engine import Engine
 from services.inference.fingerprint import content_digest
-from services.inference.golden import golden_pairs
-from services.inference.kinds import CROSS_ENCODER
-from services.inference.loading import EngineOptions, log_loaded, start_engine, warm_engine
+from services.inference.kinds import CROSS_ENCODER, golden_pair_items
+from services.inference.loading import log_loaded, warm_engine
 from services.inference.pair_tokenizer import PairTokenizer
 from services.inference.parity import Parity, check_parity, compute_all, logit_parity
 from services.inference.source import ModelSource
+from services.inference.starting import EngineOptions, start_engine
 
 Activation = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -76,7 +76,7 @@ def load_cross_encoder(
         for words in (1, 30, 60, 100, 150, description.max_tokens):
             item = tokenizer.encode("word", ["word " * words])[0]
             warm_engine(source, engine, item, description.pad_token_id)
-        items = [tokenizer.encode(query, [passage])[0] for query, passage in golden_pairs()]
+        items = golden_pair_items(tokenizer)
         actual = compute_all(engine, items, description.pad_token_id)
         parity = logit_parity(engine, actual, converted.reference)
         check_parity(source.name, engine, parity)

@@ -14,6 +14,7 @@ from sentence_transformers.base.modules import Transformer
 from services.inference.adapter import read_adapter, write_merged
 from services.inference.description import ActivationName, CrossEncoderDescription
 from services.inference.golden import golden_pairs
+from services.inference.missing_weights import poison_missing_weights
 from services.inference.pipeline import INPUTS, Pipeline, max_tokens
 
 _ACTIVATIONS: dict[type[torch.nn.Module], ActivationName] = {
@@ -96,7 +97,7 @@ def _load(folder: Path, trust_remote_code: bool) -> Pipeline[CrossEncoderDescrip
         tokenizer.backend_tokenizer.to_str(),
         description,
         reference,
-        transformer,
+        poison_missing_weights(transformer, folder, trust_remote_code=trust_remote_code),
     )
 
 

@@ -1,10 +1,15 @@
 """The kinds of models that engines run, and how each is loaded by torch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from services.inference.batch import TokenizedItem
 from services.inference.description import CrossEncoderDescription, Description, ModelDescription
+from services.inference.golden import golden_pairs, golden_texts
+from services.inference.pair_tokenizer import PairTokenizer
+from services.inference.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from services.inference.pipeline import Pipeline
@@ -25,6 +30,8 @@ class ModelKind(Generic[DescriptionT]):
     name: str
     description: type[DescriptionT]
     load: PipelineLoader[DescriptionT]
+    golden_items: Callable[[str, DescriptionT], list[TokenizedItem]]
+    """The known inputs by a tokenizer.json, as `Pipeline.reference` has them."""
 
 
 def _load_bi_encoder(folder: Path, *, trust_remote_code: bool) -> "Pipeline[ModelDescription]":
@@ -41,6 +48,29 @@ def _load_cross_encoder(
     return load_cross_pipeline(folder, trust_remote_code=trust_remote_code)
 
 
-BI_ENCODER = ModelKind("bi-encoder", ModelDescription, _load_bi_encoder)
-CROSS_ENCODER = ModelKind("cross-encoder", CrossEncoderDescription, _load_cross_encoder)
+def golden_documents(
+    tokenizer: TextTokenizer, description: ModelDescription
+) -> list[TokenizedItem]:
+    """The known texts, each behind the document prompt."""
+    return tokenizer.encode([description.document_prompt + text for text in golden_texts()])
+
+
+def golden_pair_items(tokenizer: PairTokenizer) -> list[TokenizedItem]:
+    """The known pairs."""
+    return [tokenizer.encode(query, [passage])[0] for query, passage in golden_pairs()]
+
+
+def _text_items(tokenizer_json: str, description: ModelDescription) -> list[TokenizedItem]:
+    tokenizer = TextTokenizer(tokenizer_json, description.max_tokens)
+    return golden_documents(tokenizer, description)
+
+
+def _pair_items(tokenizer_json: str, description: CrossEncoderDescription) -> list[TokenizedItem]:
+    return golden_pair_items(PairTokenizer(tokenizer_json, description.max_tokens))
+
+
+BI_ENCODER = ModelKind("bi-encoder", ModelDescription, _load_bi_encoder, _text_items)
+CROSS_ENCODER = ModelKind(
+    "cross-encoder", CrossEncoderDescription, _load_cross_encoder, _pair_items
+)
 KINDS: dict[str, ModelKind[Any]] = {kind.name: kind for kind in (BI_ENCODER, CROSS_ENCODER)}

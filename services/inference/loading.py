@@ -1,40 +1,26 @@
 """A model from its name to an engine that is ready to run."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import structlog
 
 from services.inference.batch import TokenBatch, TokenizedItem
-from services.inference.conversion import not_loadable
 from services.inference.description import ModelDescription
-from services.inference.engine import Engine, EngineName, Precision
+from services.inference.engine import Engine
 from services.inference.fingerprint import content_digest, space_fingerprint
 from services.inference.golden import GoldenVectors, golden_texts
-from services.inference.kinds import BI_ENCODER, DescriptionT, ModelKind
-from services.inference.model_cache import ConvertedModel, converted_model
-from services.inference.openvino_engine import OpenVinoEngine
+from services.inference.kinds import BI_ENCODER, golden_documents
 from services.inference.parity import Parity, check_parity, compute_all, vector_parity
-from services.inference.recipe import Recipe
 from services.inference.source import ModelSource, model_folder
+from services.inference.starting import EngineOptions, start_engine
 from services.inference.tokenizer import TextTokenizer
 from sirdar.errors import FailedPrecondition
 
+# Where those who load models look for it.
+__all__ = ["EngineOptions", "LoadedModel", "load_model", "log_loaded", "warm_engine"]
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """How models are run."""
-
-    engine: EngineName
-    precision: Precision
-    threads: int
-    """0: as many as this process has CPUs."""
-    cache_folder: Path
-    trust_remote_code: bool = False
-    """Run the code that a model's folder brings along."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +54,7 @@ def load_model(source: ModelSource, options: EngineOptions) -> LoadedModel:
     try:
         _warm(source, engine, tokenizer, description)
         golden = GoldenVectors(golden_texts(), converted.reference)
-        items = tokenizer.encode([description.document_prompt + text for text in golden.texts])
+        items = golden_documents(tokenizer, description)
         actual = compute_all(engine, items, description.pad_token_id)
         parity = vector_parity(engine, actual, golden.vectors)
         check_parity(source.name, engine, parity)
@@ -119,39 +105,3 @@ def warm_engine(
                 "or precision is too low for it: try fp32",
                 reason="MODEL_NOT_LOADABLE",
             )
-
-
-def start_engine(
-    kind: ModelKind[DescriptionT], folder: Path, digest: str, options: EngineOptions
-) -> tuple[ConvertedModel[DescriptionT], Engine]:
-    """The model as it is kept in the cache, and a running engine; blocks."""
-    on_torch = options.engine == "torch" or (options.engine == "auto" and _has_cuda_device())
-    recipe = Recipe("torch" if on_torch else "openvino", options.trust_remote_code)
-    converted = converted_model(kind, recipe, options.cache_folder, folder, digest)
-    if on_torch:
-        return converted, _start_torch(kind, folder, options)
-    engine = OpenVinoEngine(
-        converted.graph_file,
-        converted.description.inputs,
-        normalized=converted.description.normalized,
-        precision=options.precision,
-        threads=options.threads,
-    )
-    return converted, engine
-
-
-def _start_torch(kind: ModelKind[DescriptionT], folder: Path, options: EngineOptions) -> Engine:
-    try:
-        pipeline = kind.load(folder, trust_remote_code=options.trust_remote_code)
-    except Exception as error:
-        # transformers, safetensors and torch each have their own errors for a damaged model.
-        raise not_loadable(folder, f"{type(error).__name__}: {error}") from error
-    # Imports torch: only where torch is the engine.
-    from services.inference.torch_engine import TorchEngine  # noqa: PLC0415
-
-    return TorchEngine(pipeline, options.precision)
-
-
-def _has_cuda_device() -> bool:
-    # torch would have to be imported to be asked.
-    return Path("/dev/nvidiactl").exists()

@@ -27,7 +27,7 @@ from services.inference.conversion import (
 from services.inference.fingerprint import file_sha256
 from services.inference.golden import golden_bytes
 from services.inference.kinds import DescriptionT, ModelKind
-from services.inference.recipe import Recipe
+from services.inference.recipe import GraphForm, Recipe
 from sirdar.errors import FailedPrecondition
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -36,7 +36,14 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 _MANIFEST = "manifest.json"
 _ABANDONED_SECONDS = 3600.0
 # Another version of one of these may convert to another graph.
-_CONVERTERS = ("openvino", "sentence-transformers", "tokenizers", "torch", "transformers")
+_CONVERTERS: dict[GraphForm, tuple[str, ...]] = {
+    "openvino": ("openvino",),
+    "openvino-int8": ("openvino", "nncf"),
+    "onnx": ("onnxscript",),
+    "onnx-int8": ("onnxscript", "onnxruntime"),
+    "torch": (),
+}
+_LOADERS = ("sentence-transformers", "tokenizers", "torch", "transformers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ def converted_model(
 
 
 def _key(kind: str, recipe: Recipe, digest: str) -> str:
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in _CONVERTERS]
+    versions = [f"{name} {_version(name)}" for name in (*_CONVERTERS[recipe.form], *_LOADERS)]
     parts = json.dumps(
         [
             kind,
@@ -110,6 +117,13 @@ def _key(kind: str, recipe: Recipe, digest: str) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""  # an entry that was made elsewhere may do; making one says what is missing
+
+
 def _open(
     kind: ModelKind[DescriptionT], recipe: Recipe, entry: Path
 ) -> ConvertedModel[DescriptionT] | None:
@@ -121,7 +135,7 @@ def _open(
                 log.warning("damaged entry in the model cache; rebuilding it", file=name)
                 return None
         return ConvertedModel(
-            entry / GRAPH_FILES.get(recipe.form, ""),
+            entry / GRAPH_FILES[recipe.form],
             (entry / TOKENIZER_FILE).read_text(encoding="utf-8"),
             kind.description.from_json((entry / DESCRIPTION_FILE).read_text(encoding="utf-8")),
             np.load(entry / REFERENCE_FILE, allow_pickle=False),

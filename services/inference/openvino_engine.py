@@ -37,7 +37,9 @@ class OpenVinoEngine:
         """
         core = openvino.Core()
         threads = threads or available_cpus()
-        hint = _precision(precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        precision = cpu_precision(precision)
+        # What is not quantized in an int8 graph is computed in the fastest other precision.
+        hint = cpu_precision("auto") if precision == "int8" else precision
         try:
             compiled = core.compile_model(
                 graph_file,
@@ -56,10 +58,12 @@ class OpenVinoEngine:
                 "delete the cache folder and start again",
                 reason="MODEL_NOT_LOADABLE",
             ) from error
-        self._inputs = inputs
+        # What the model does not use is not in the graph.
+        taken = {name for node in compiled.inputs for name in node.get_names()}
+        self._inputs = tuple(name for name in inputs if name in taken)
         self._normalized = normalized
         self._requests: list[Any] = [compiled.create_infer_request() for _ in range(threads)]
-        self.info = EngineInfo("openvino", hint, "cpu", threads, _BATCH_TOKENS)
+        self.info = EngineInfo("openvino", precision, "cpu", threads, _BATCH_TOKENS)
         # The first inference initialises statics of the binding under the GIL: two first
         # ones at the same time deadlock (seen with openvino 2026.4.1).
         item = TokenizedItem(np.zeros(1, np.int64), np.zeros(1, np.int64))
@@ -77,11 +81,18 @@ class OpenVinoEngine:
         self._requests.clear()
 
 
-def _precision(asked: Precision, capabilities: list[str]) -> str:
+def cpu_precision(asked: Precision) -> Precision:
+    """The precision that this CPU computes in; raises InvalidArgument for one it has not."""
+    has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if asked == "auto":
-        return "bf16" if "BF16" in capabilities else "fp32"
+        return "bf16" if has_bf16 else "fp32"
     if asked == "fp16":
         raise InvalidArgument.field(
             "precision", "fp16 needs a GPU; use auto, bf16 or fp32", reason="BAD_SETTINGS"
+        )
+    if asked == "bf16" and not has_bf16:
+        # OpenVINO would compute in fp32 and not say so.
+        raise InvalidArgument.field(
+            "precision", "this CPU has no bf16; use auto, fp32 or int8", reason="BAD_SETTINGS"
         )
     return asked

@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from services.inference.description import ModelDescription
 from services.inference.golden import golden_texts
 from services.inference.kinds import DescriptionT
+from services.inference.missing_weights import poison_missing_weights
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -49,7 +50,8 @@ class Pipeline(Generic[DescriptionT]):
     description: DescriptionT
     reference: Callable[[], NDArray[np.float32]]
     """What sentence-transformers makes of the known inputs, [inputs, dimensions]."""
-    transformer: Transformer
+    missing: tuple[str, ...]
+    """Names of weights that the model's files lack; they are NaN."""
 
 
 def load_pipeline(folder: Path, *, trust_remote_code: bool = False) -> Pipeline[ModelDescription]:
@@ -88,15 +90,15 @@ def load_pipeline(folder: Path, *, trust_remote_code: bool = False) -> Pipeline[
         tokenizer.backend_tokenizer.to_str(),
         description,
         reference,
-        transformer,
+        poison_missing_weights(transformer, folder, trust_remote_code=trust_remote_code),
     )
 
 
 def _supported_transformer(model: SentenceTransformer) -> Transformer:
-    transformer: object = model[0]
-    if not isinstance(transformer, Transformer):
-        kind = type(transformer).__name__
+    if not isinstance(model[0], Transformer):
+        kind = type(model[0]).__name__
         raise TypeError(f"its first module is {kind}; only Transformer is supported")
+    transformer: Transformer = model[0]
     if getattr(transformer.tokenizer, "backend_tokenizer", None) is None:
         raise ValueError("its tokenizer has no fast version")
     if "message" in transformer.modality_config:

@@ -1,0 +1,111 @@
+"""Which engine runs a model, and how it is started."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.inference.conversion import not_loadable
+from services.inference.engine import Engine, EngineName, Precision
+from services.inference.kinds import DescriptionT, ModelKind
+from services.inference.model_cache import ConvertedModel, converted_model
+from services.inference.recipe import GraphForm, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How models are run."""
+
+    engine: EngineName
+    precision: Precision
+    threads: int
+    """0: as many as this process has CPUs."""
+    cache_folder: Path
+    trust_remote_code: bool = False
+    """Run the code that a model's folder brings along."""
+
+
+def start_engine(
+    kind: ModelKind[DescriptionT], folder: Path, digest: str, options: EngineOptions
+) -> tuple[ConvertedModel[DescriptionT], Engine]:
+    """The model as it is kept in the cache, and a running engine; blocks.
+
+    Raises InvalidArgument for a precision that the engine or the machine has not, and
+    FailedPrecondition when the model cannot be converted or the engine is not installed.
+    """
+    engine = options.engine
+    if engine == "auto":
+        engine = "torch" if _has_cuda_device() else "openvino"
+    match engine:
+        case "torch":
+            return _start_torch(kind, folder, digest, options)
+        case "onnx":
+            return _start_onnx(kind, folder, digest, options)
+        case _:
+            return _start_openvino(kind, folder, digest, options)
+
+
+def _start_openvino(
+    kind: ModelKind[DescriptionT], folder: Path, digest: str, options: EngineOptions
+) -> tuple[ConvertedModel[DescriptionT], Engine]:
+    from services.inference.openvino_engine import OpenVinoEngine, cpu_precision  # noqa: PLC0415
+
+    cpu_precision(options.precision)  # refused before it is converted
+    form: GraphForm = "openvino-int8" if options.precision == "int8" else "openvino"
+    converted = _converted(kind, form, folder, digest, options)
+    engine = OpenVinoEngine(
+        converted.graph_file,
+        converted.description.inputs,
+        normalized=converted.description.normalized,
+        precision=options.precision,
+        threads=options.threads,
+    )
+    return converted, engine
+
+
+def _start_onnx(
+    kind: ModelKind[DescriptionT], folder: Path, digest: str, options: EngineOptions
+) -> tuple[ConvertedModel[DescriptionT], Engine]:
+    # Comes with an extra.
+    from services.inference.onnx_engine import OnnxEngine, onnx_precision  # noqa: PLC0415
+
+    form: GraphForm = "onnx-int8" if onnx_precision(options.precision) == "int8" else "onnx"
+    converted = _converted(kind, form, folder, digest, options)
+    engine = OnnxEngine(
+        converted.graph_file,
+        converted.description.inputs,
+        normalized=converted.description.normalized,
+        precision=options.precision,
+        threads=options.threads,
+    )
+    return converted, engine
+
+
+def _start_torch(
+    kind: ModelKind[DescriptionT], folder: Path, digest: str, options: EngineOptions
+) -> tuple[ConvertedModel[DescriptionT], Engine]:
+    # Imports torch: only where torch is the engine.
+    from services.inference.torch_engine import TorchEngine, torch_precision  # noqa: PLC0415
+
+    torch_precision(options.precision)
+    converted = _converted(kind, "torch", folder, digest, options)
+    try:
+        pipeline = kind.load(folder, trust_remote_code=options.trust_remote_code)
+    except Exception as error:
+        # transformers, safetensors and torch each have their own errors for a damaged model.
+        raise not_loadable(folder, f"{type(error).__name__}: {error}") from error
+    return converted, TorchEngine(pipeline, options.precision)
+
+
+def _converted(
+    kind: ModelKind[DescriptionT],
+    form: GraphForm,
+    folder: Path,
+    digest: str,
+    options: EngineOptions,
+) -> ConvertedModel[DescriptionT]:
+    recipe = Recipe(form, options.trust_remote_code)
+    return converted_model(kind, recipe, options.cache_folder, folder, digest)
+
+
+def _has_cuda_device() -> bool:
+    # torch would have to be imported to be asked.
+    return Path("/dev/nvidiactl").exists()
