@@ -22,7 +22,11 @@ def load(settings: RerankerSettings) -> LoadedCrossEncoder:
     """The model of the settings, ready to run; blocks."""
     source = ModelSource(settings.model, settings.model_revision)
     options = EngineOptions(
-        settings.engine, settings.precision, settings.threads, settings.cache_folder
+        settings.engine,
+        settings.precision,
+        settings.threads,
+        settings.cache_folder,
+        settings.trust_remote_code,
     )
     return load_cross_encoder(source, reranker_folder(source), options)
 

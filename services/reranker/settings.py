@@ -23,6 +23,8 @@ class RerankerSettings(ServerSettings):
     """`builtin:name`, `package:installed-package`, `path:/folder`, or a Hugging Face name."""
     model_revision: str = ""
     """A hub revision (branch, tag or commit); empty: the default branch."""
+    trust_remote_code: bool = False
+    """Whether code that a model brings with it may run in this process. It may do anything."""
     cache_folder: Path = platformdirs.user_cache_path("sirdar")
     """Where converted models are kept; may be shared by several servers."""
     engine: EngineName = "auto"
