@@ -24,7 +24,7 @@ class RerankerSettings(ServerSettings):
     model_revision: str = ""
     """A hub revision (branch, tag or commit); empty: the default branch."""
     trust_remote_code: bool = False
-    """Whether code that a model brings with it may run in this process. It may do anything."""
+    """Run the Python code that a model brings along, with all rights of this process."""
     cache_folder: Path = platformdirs.user_cache_path("sirdar")
     """Where converted models are kept; may be shared by several servers."""
     engine: EngineName = "auto"
