@@ -188,11 +188,13 @@ async def _streamed(
 
 
 def rate_between(answered: Sequence[tuple[float, int]], start: float, end: float) -> float:
-    """Texts a second of answers (when, texts) from the first to the last one in [start, end).
+    """Texts a second in [start, end) by answers (when, texts) in their order.
 
-    The first one only starts the clock: its texts were worked on before.
+    Answers come in bursts: between two of them work is taken to go on steadily.
     """
-    inside = [(at, texts) for at, texts in answered if start <= at < end]
-    if len(inside) < 2:
-        raise RuntimeError(f"{len(inside)} answers in {end - start:g} s: too few to measure")
-    return sum(texts for _, texts in inside[1:]) / (inside[-1][0] - inside[0][0])
+    times = [at for at, _ in answered]
+    done = np.cumsum([texts for _, texts in answered])
+    if not times or times[0] > start or times[-1] < end:
+        raise RuntimeError(f"the answers do not reach from before {start:.1f} to after {end:.1f}")
+    first, last = np.interp([start, end], times, done)
+    return float(last - first) / (end - start)
