@@ -74,16 +74,17 @@ def save_tiny_bert(folder: Path, *, max_tokens: int) -> "BertConfig":
 def save_tiny_model(folder: Path, *, seed: int = 0, query_prompt: str = "query: ") -> Path:
     """A random BERT with CLS pooling, a Dense layer, prompts and no Normalize."""
     import torch  # noqa: PLC0415 - most tests need no torch
-    from sentence_transformers import SentenceTransformer, models  # noqa: PLC0415
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+    from sentence_transformers.sentence_transformer import modules  # noqa: PLC0415
     from transformers import BertModel  # noqa: PLC0415
 
     torch.manual_seed(seed)
     source = folder / "transformer"
     config = save_tiny_bert(source, max_tokens=64)
     BertModel(config).save_pretrained(source)
-    transformer = models.Transformer(str(source), max_seq_length=48)
-    pooling = models.Pooling(32, pooling_mode="cls")
-    dense = models.Dense(in_features=32, out_features=16)
+    transformer = modules.Transformer(str(source), max_seq_length=48)
+    pooling = modules.Pooling(32, pooling_mode="cls")
+    dense = modules.Dense(in_features=32, out_features=16)
     model = SentenceTransformer(
         modules=[transformer, pooling, dense],
         prompts={"query": query_prompt, "document": "passage: "},

@@ -1,6 +1,5 @@
 """Loaded pipelines to graph files of OpenVINO and ONNX, in fp32 and int8. Imports torch."""
 
-import importlib.util
 import logging
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ def write_openvino_int8(
     with dynamic quantization by groups of 64 0.998 and 1.1 times; reading the graph that
     ONNX Runtime quantizes 0.988 and 0.4 times. SmoothQuant at 0.5 instead of 0.95: 0.976.
     """
-    needs("nncf", "int8 with openvino")
     import nncf  # noqa: PLC0415 - comes with an extra
 
     nncf.set_log_level(logging.ERROR)
@@ -55,7 +53,6 @@ def write_openvino_int8(
 
 def write_onnx(pipeline: Pipeline[DescriptionT], target: Path) -> None:
     """Writes the graph in fp32, its weights in a file beside it."""
-    needs("onnxscript", "the engine onnx")
     example = _example(pipeline.description.inputs)
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     # The exporter that traces loses the padding's mask: vectors of padded rows are 0.07 off.
@@ -82,30 +79,23 @@ def write_onnx_int8(pipeline: Pipeline[DescriptionT], target: Path) -> None:
     write_onnx(pipeline, target)
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 - an extra
 
-    # Says on the root logger that it wants another pass before, which changes nothing here.
-    logging.disable(logging.WARNING)
     whole = target / ONNX_FILE
     quantized = target / "quantized.onnx"
-    quantize_dynamic(
-        whole,
-        quantized,
-        op_types_to_quantize=["MatMul"],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        use_external_data_format=False,
-    )
+    # It asks for a pass before on the root logger, which would change nothing here.
+    logging.disable(logging.WARNING)
+    try:
+        quantize_dynamic(
+            whole,
+            quantized,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+    finally:
+        logging.disable(logging.NOTSET)
     for file in target.glob(f"{ONNX_FILE}*"):
         file.unlink()
     quantized.rename(whole)
-
-
-def needs(module: str, what: str) -> None:
-    """Raises ModuleNotFoundError with the fix where an optional package is not installed."""
-    if importlib.util.find_spec(module) is None:
-        extra = "int8" if module == "nncf" else "onnx"
-        raise ModuleNotFoundError(
-            f"{what} needs the package {module}; run: pip install 'sirdar-server[{extra}]'"
-        )
 
 
 def _openvino_graph(pipeline: Pipeline[DescriptionT]) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from sentence_transformers.base.modules import Transformer
@@ -20,13 +21,14 @@ def poison_missing_weights(
     if (part / "adapter_config.json").is_file():
         return ()  # the weights are those of another model and a change of them
     # Loaded a second time: sentence-transformers keeps what this says to itself.
-    _, found = type(model).from_pretrained(
+    loaded: Any = type(model).from_pretrained(
         str(part),
         config=model.config,
         output_loading_info=True,
         local_files_only=True,
         trust_remote_code=trust_remote_code,
     )
+    found = loaded[1]
     missing = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
     parameters = dict(model.named_parameters())
     names = sorted(missing & parameters.keys())

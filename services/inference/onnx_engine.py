@@ -3,21 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from services.inference.batch import TokenBatch
 from services.inference.engine import EngineInfo, Precision, normalize
 from services.runtime.cpu import available_cpus
 from sirdar.errors import FailedPrecondition, InvalidArgument
-
-try:
-    import onnxruntime
-except ModuleNotFoundError as error:
-    raise FailedPrecondition(
-        "the engine onnx needs the package onnxruntime; run: pip install 'sirdar-server[onnx]', "
-        "or set engine to openvino",
-        reason="ENGINE_NOT_INSTALLED",
-    ) from error
 
 # As OpenVINO's: the same kernels' worth of work a batch.
 _BATCH_TOKENS = 768

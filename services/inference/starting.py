@@ -1,5 +1,6 @@
 """Which engine runs a model, and how it is started."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from services.inference.engine import Engine, EngineName, Precision
 from services.inference.kinds import DescriptionT, ModelKind
 from services.inference.model_cache import ConvertedModel, converted_model
 from services.inference.recipe import GraphForm, Recipe
+from sirdar.errors import FailedPrecondition
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ def _start_openvino(
     from services.inference.openvino_engine import OpenVinoEngine, cpu_precision  # noqa: PLC0415
 
     cpu_precision(options.precision)  # refused before it is converted
+    if options.precision == "int8":
+        _require(("nncf",), "int8 by the engine openvino", extra="int8")
     form: GraphForm = "openvino-int8" if options.precision == "int8" else "openvino"
     converted = _converted(kind, form, folder, digest, options)
     engine = OpenVinoEngine(
@@ -64,7 +68,7 @@ def _start_openvino(
 def _start_onnx(
     kind: ModelKind[DescriptionT], folder: Path, digest: str, options: EngineOptions
 ) -> tuple[ConvertedModel[DescriptionT], Engine]:
-    # Comes with an extra.
+    _require(("onnx", "onnxruntime", "onnxscript"), "the engine onnx", extra="onnx")
     from services.inference.onnx_engine import OnnxEngine, onnx_precision  # noqa: PLC0415
 
     form: GraphForm = "onnx-int8" if onnx_precision(options.precision) == "int8" else "onnx"
@@ -104,6 +108,16 @@ def _converted(
 ) -> ConvertedModel[DescriptionT]:
     recipe = Recipe(form, options.trust_remote_code)
     return converted_model(kind, recipe, options.cache_folder, folder, digest)
+
+
+def _require(packages: tuple[str, ...], what: str, *, extra: str) -> None:
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise FailedPrecondition(
+            f"{what} needs what is not installed: {', '.join(missing)}; run: "
+            f"pip install 'sirdar-server[{extra}]', or set engine and precision to auto",
+            reason="ENGINE_NOT_INSTALLED",
+        )
 
 
 def _has_cuda_device() -> bool:

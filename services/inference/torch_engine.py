@@ -16,7 +16,7 @@ _BATCH_TOKENS_CUDA = 16_384
 # While one batch is computed, the next one is laid out and copied.
 _CUDA_STREAMS = 2
 # Lengths are rounded up to one of these: kernels are chosen and memory is kept by shape.
-# At most a third of a row is padding, above 32 tokens a quarter.
+# Above 8 tokens less than 0.3 of a row is padding.
 _LENGTHS = (8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512)
 
 
