@@ -144,10 +144,12 @@ async def measure_speed(
     }
 
 
-async def measure_precisions(data: Cranfield, precisions: Sequence[str]) -> dict[str, float]:
+async def measure_precisions(
+    data: Cranfield, precisions: Sequence[str], queries: int
+) -> dict[str, float]:
     """Of each that the engine offers, by the name that it gives itself."""
-    print(f"finding candidates for {len(data.grades)} queries", flush=True)
-    work = dense_candidates(data)
+    print(f"finding candidates for {queries} queries", flush=True)
+    work = dense_candidates(data, queries)
     result: dict[str, float] = {}
     first = ""
     for asked in precisions:
@@ -184,16 +186,23 @@ async def measure(
     reference: CrossEncoder, model: LoadedCrossEncoder, address: str, options: argparse.Namespace
 ) -> None:
     data = load_cranfield()
-    result = await measure_speed(reference, model, address, data, options.turns)
+    result: dict[str, float] = {}
+    if options.turns:
+        result = await measure_speed(reference, model, address, data, options.turns)
     names = [name for name in options.precisions.split(",") if name]
     if names:
-        result |= await measure_precisions(data, names)
+        result |= await measure_precisions(data, names, options.queries)
     print(json.dumps(result))
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The reranker beside CrossEncoder.predict.")
-    parser.add_argument("--turns", type=int, default=TURNS)
+    parser.add_argument(
+        "--turns", type=int, default=TURNS, help="of measuring speed; 0: only precisions"
+    )
+    parser.add_argument(
+        "--queries", type=int, default=225, help="that precisions are compared by; 225: all"
+    )
     parser.add_argument(
         "--precisions", default="auto,int8", help="with commas; the first is compared with"
     )

@@ -5,6 +5,7 @@ search with the default embedding model finds for each query. They are ordered
 by the logits alone and as the gateway does it, by logits and similarities.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,15 +66,16 @@ def batcher_of(model: LoadedCrossEncoder) -> Batcher:
     )
 
 
-def dense_candidates(data: Cranfield) -> list[Candidates]:
-    """The most similar abstracts of every query that has judgements, by fp32 brute force."""
+def dense_candidates(data: Cranfield, queries: int) -> list[Candidates]:
+    """The most similar abstracts of the first queries that have judgements, by fp32 brute
+    force."""
     model = SentenceTransformer(str(model_folder(ModelSource(EMBEDDING_MODEL))), device="cpu")
     texts = [f"{document.title}\n{document.text}" for document in data.documents]
     matrix = model.encode(texts, normalize_embeddings=True)
-    names = list(data.grades)
-    queries = model.encode([data.queries[name] for name in names], normalize_embeddings=True)
+    names = list(data.grades)[:queries]
+    vectors = model.encode([data.queries[name] for name in names], normalize_embeddings=True)
     found = []
-    for name, scores in zip(names, queries @ matrix.T, strict=True):
+    for name, scores in zip(names, vectors @ matrix.T, strict=True):
         rows = np.argsort(-scores, kind="stable")[:DEPTH].tolist()
         found.append(
             Candidates(
@@ -91,19 +93,26 @@ async def score_precision(
     model: LoadedCrossEncoder, data: Cranfield, work: Sequence[Candidates]
 ) -> PrecisionScore:
     """Reranks every query's candidates with a model of one precision."""
-    by_logits: list[float] = []
-    fused: list[float] = []
     async with batcher_of(model) as batcher:
-        started = time.perf_counter()
-        for one in work:
+
+        async def logits_of(one: Candidates) -> list[float]:
             items = await model.tokenizer.encode_off_loop(one.query, one.passages)
             result = await batcher.run(items, Work(Priority.BULK))
             assert not result.failures
-            logits = result.rows[:, 0].tolist()
-            grades = data.grades[one.name]
-            by_logits.append(ndcg(_order(one.ids, logits), grades, K))
-            fused.append(ndcg(_fused(one, logits), grades, K))
+            logits: list[float] = result.rows[:, 0].tolist()
+            return logits
+
+        started = time.perf_counter()
+        found = await asyncio.gather(*(logits_of(one) for one in work))
         seconds = time.perf_counter() - started
+    by_logits = [
+        ndcg(_order(one.ids, logits), data.grades[one.name], K)
+        for one, logits in zip(work, found, strict=True)
+    ]
+    fused = [
+        ndcg(_fused(one, logits), data.grades[one.name], K)
+        for one, logits in zip(work, found, strict=True)
+    ]
     pairs = sum(len(one.ids) for one in work)
     return PrecisionScore(fmean(by_logits), fmean(fused), pairs / seconds)
 
