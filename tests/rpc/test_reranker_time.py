@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterable
 
 import pytest
+from prometheus_client import REGISTRY
 
 from sirdar.errors import ResourceExhausted, from_status
 from sirdar.v1 import common_pb2
@@ -20,11 +21,20 @@ from tests.rpc.reranker_calls import (
 PASSAGES = ["Everest is high."] * 100
 # Of these some thirty are promised in half a minute, which no test waits for.
 ROW_SECONDS, TIMEOUT_SECONDS = 0.8, 30
+_QUEUED = "sirdar_inference_queued_items"
 BULK, INTERACTIVE = common_pb2.PRIORITY_BULK, common_pb2.PRIORITY_INTERACTIVE
 
 
 async def started(engine: GatedEngine) -> None:
     assert await asyncio.to_thread(engine.started.acquire, timeout=20)
+
+
+async def queued(priority: str, items: int) -> None:
+    """Returns when so many pairs wait, as the metrics tell."""
+    labels = {"model": "fake", "class": priority}
+    async with asyncio.timeout(20):
+        while REGISTRY.get_sample_value(_QUEUED, labels) != items:  # noqa: ASYNC110 - a gauge
+            await asyncio.sleep(0.01)
 
 
 async def test_near_deadline_drops_the_last_passages_and_says_which() -> None:
@@ -109,7 +119,7 @@ async def test_interactive_call_goes_before_a_bulk_stream(first: int | None, sec
         long = asyncio.ensure_future(
             stub.RerankPassages(request(["Everest is very high indeed."] * 4, priority=second))
         )
-        await asyncio.sleep(0.3)
+        await queued("interactive", 4)
         engine.gate.set()
         await asyncio.gather(bulk, long)
     short, interactive = engine.tokens[0], max(engine.tokens)
@@ -133,7 +143,8 @@ async def test_callers_of_one_priority_share_the_model_whoever_sends_more() -> N
                 metadata=(("x-sirdar-caller", "modest"),),
             )
         )
-        await asyncio.sleep(0.3)
+        # One is computed already.
+        await queued("bulk", 103)
         engine.gate.set()
         await asyncio.gather(greedy, modest)
     share = max(engine.tokens)
