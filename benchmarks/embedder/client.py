@@ -177,7 +177,7 @@ async def _streamed(
             request = embedder_pb2.EmbedTextsRequest(texts=texts)
             yield embedder_pb2.StreamEmbedTextsRequest(request=request)
 
-    answered: list[tuple[float, int]] = []
+    answered = [(began, 0)]
     async with connected(address) as stub:
         async for event in stub.StreamEmbedTexts(requests()):
             if not event.HasField("response"):

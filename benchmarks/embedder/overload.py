@@ -74,11 +74,12 @@ class Overload:
         refusals = [one.seconds for one in steady if one.fate is Fate.REFUSED]
         admitted = len(steady) - len(refusals)
         late = sum(one.fate is Fate.LATE for one in steady)
-        if not admitted or not refusals:
-            raise RuntimeError(f"{admitted} messages let in, {len(refusals)} refused: no overload")
+        if not refusals:
+            raise RuntimeError(f"all of {admitted} messages were let in: no overload")
         return cls(
             answered / (end - start),
-            late / admitted,
+            # None let in, none late: the goodput says how bad that is.
+            late / admitted if admitted else 0.0,
             len(refusals) / len(steady),
             quantile(refusals, 0.5),
             quantile(refusals, 0.99),
