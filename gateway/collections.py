@@ -5,6 +5,9 @@ from gateway.catalog import Catalog
 from sirdar.errors import InvalidArgument, NotFound
 from sirdar.v1 import collection_pb2, common_pb2, retriever_pb2
 
+# An embedder that is older says nothing of a model's state.
+_NOT_SERVED = {common_pb2.MODEL_STATE_LOADING, common_pb2.MODEL_STATE_UNLOADING}
+
 
 class Collections:
     def __init__(
@@ -38,7 +41,8 @@ class Collections:
         )
 
     async def _space(self, wanted: common_pb2.EmbeddingSpace) -> common_pb2.EmbeddingSpace:
-        models = await self._embedder.models(self._limit_seconds)
+        listed = await self._embedder.models(self._limit_seconds)
+        models = [model for model in listed if model.state not in _NOT_SERVED]
         for model in models:
             named = (
                 model.model.name == wanted.model.name
