@@ -68,10 +68,11 @@ def models(
     )
     everything = engine is EngineChoice.ALL or precision is PrecisionChoice.ALL
     failed = seen = 0
-    print(f"{'engine':<10}{'precision':<11}{'lowest cosine':<15}{'least':<8}verdict", flush=True)
+    header = f"{'engine':<10}{'precision':<11}{'lowest cosine':<15}{'least':<8}verdict\n"
     try:
         for one in verify(ModelSource(name, revision), options):
-            print(_row(one), flush=True)
+            print(f"{header}{_row(one)}", flush=True)
+            header = ""
             seen += one.verdict == "good"
             failed += one.verdict == "bad" or (one.verdict == "not here" and not everything)
     except SirdarError as error:

@@ -4,6 +4,7 @@ Runs in a process of its own (`python -m services.inference.conversion KIND FORM
 FOLDER TARGET`), so that a server never holds torch and its copy of the weights.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from services.inference.kinds import KINDS, DescriptionT, ModelKind
 from services.inference.recipe import GraphForm, Recipe
+from services.runtime.cpu import available_cpus
 from sirdar.errors import FailedPrecondition
 
 if TYPE_CHECKING:
@@ -42,6 +44,12 @@ def convert_in_child(
     trust = "trust" if recipe.trust_remote_code else "no-trust"
     child = subprocess.run(
         [sys.executable, "-m", __name__, kind.name, recipe.form, trust, str(folder), str(target)],
+        # torch would count the host's cores, and its idle threads wait by turning in circles.
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": str(available_cpus()),
+            "OMP_WAIT_POLICY": "PASSIVE",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ from services.inference.fingerprint import content_digest
 from services.inference.kinds import CROSS_ENCODER, golden_pair_items
 from services.inference.loading import log_loaded, warm_engine
 from services.inference.pair_tokenizer import PairTokenizer
-from services.inference.parity import Parity, check_parity, compute_all, logit_parity
+from services.inference.parity import Parity, check_parity, compute_all, forget_parity, logit_parity
 from services.inference.source import ModelSource
 from services.inference.starting import EngineOptions, start_engine
 
@@ -56,6 +56,7 @@ class LoadedCrossEncoder:
     def close(self) -> None:
         self.tokenizer.close()
         self.engine.close()
+        forget_parity(self.source.name)
 
 
 def load_cross_encoder(
@@ -67,7 +68,10 @@ def load_cross_encoder(
     far from the reference.
     """
     adapter = read_adapter(folder)
-    digest = content_digest(folder) if adapter is None else adapter_digest(adapter)
+    if adapter is None:
+        digest = content_digest(folder, code=options.trust_remote_code)
+    else:
+        digest = adapter_digest(adapter)
     converted, engine = start_engine(CROSS_ENCODER, folder, digest, options)
     description = converted.description
     tokenizer = PairTokenizer(converted.tokenizer_json, description.max_tokens)

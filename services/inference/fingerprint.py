@@ -30,15 +30,17 @@ _CONFIGS = (
 _SLOW_TOKENIZERS = ("vocab.txt", "vocab.json", "merges.txt", "*.model")
 
 
-def content_digest(folder: Path) -> str:
+def content_digest(folder: Path, *, code: bool = False) -> str:
     """SHA-256 in hex of everything in a model's folder that its vectors depend on.
+
+    With `code` that includes Python files, which count where they are run.
 
     Hashes weights, tokenizer and configuration of each module by their place in
     the model, not by the folder's path; formatting and tool versions in JSON
     files do not count. Raises FailedPrecondition for damaged JSON.
     """
     digest = hashlib.sha256()
-    for name, file in _relevant_files(folder):
+    for name, file in _relevant_files(folder, code=code):
         digest.update(f"{name}\0".encode())
         digest.update(_file_digest(file))
     return digest.hexdigest()
@@ -74,13 +76,15 @@ def saved_kind(folder: Path) -> str:
     return str(config.get("model_type", "")) if isinstance(config, dict) else ""
 
 
-def _relevant_files(folder: Path) -> Iterator[tuple[str, Path]]:
+def _relevant_files(folder: Path, *, code: bool) -> Iterator[tuple[str, Path]]:
     for path in module_paths(folder):
         part = folder / path
         weights = _weights(part)
         patterns = [*_CONFIGS, "tokenizer.json"]
         if not (part / "tokenizer.json").is_file():
             patterns.extend(_SLOW_TOKENIZERS)
+        if code:
+            patterns.append("*.py")
         configs = {file for pattern in patterns for file in part.glob(pattern)}
         for file in sorted([*configs, *weights]):
             if file.is_file():

@@ -11,7 +11,13 @@ from services.inference.engine import Engine
 from services.inference.fingerprint import content_digest, space_fingerprint
 from services.inference.golden import GoldenVectors, golden_texts
 from services.inference.kinds import BI_ENCODER, golden_documents
-from services.inference.parity import Parity, check_parity, compute_all, vector_parity
+from services.inference.parity import (
+    Parity,
+    check_parity,
+    compute_all,
+    forget_parity,
+    vector_parity,
+)
 from services.inference.source import ModelSource, model_folder
 from services.inference.starting import EngineOptions, start_engine
 from services.inference.tokenizer import TextTokenizer
@@ -38,6 +44,7 @@ class LoadedModel:
     def close(self) -> None:
         self.tokenizer.close()
         self.engine.close()
+        forget_parity(self.source.name)
 
 
 def load_model(source: ModelSource, options: EngineOptions) -> LoadedModel:
@@ -47,7 +54,7 @@ def load_model(source: ModelSource, options: EngineOptions) -> LoadedModel:
     vectors are too far from the reference.
     """
     folder = model_folder(source)
-    digest = content_digest(folder)
+    digest = content_digest(folder, code=options.trust_remote_code)
     converted, engine = start_engine(BI_ENCODER, folder, digest, options)
     description = converted.description
     tokenizer = TextTokenizer(converted.tokenizer_json, description.max_tokens)

@@ -72,6 +72,8 @@ def onnx_precision(asked: Precision) -> Precision:
     """The precision that the engine computes in; raises InvalidArgument for one it has not."""
     if asked in {"bf16", "fp16"}:
         raise InvalidArgument.field(
-            "precision", f"the engine onnx has no {asked}; use fp32 or int8", reason="BAD_SETTINGS"
+            "precision",
+            f"{asked} is not in the engine onnx; use fp32 or int8",
+            reason="BAD_SETTINGS",
         )
     return "fp32" if asked == "auto" else asked

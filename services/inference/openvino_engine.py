@@ -93,6 +93,6 @@ def cpu_precision(asked: Precision) -> Precision:
     if asked == "bf16" and not has_bf16:
         # OpenVINO would compute in fp32 and not say so.
         raise InvalidArgument.field(
-            "precision", "this CPU has no bf16; use auto, fp32 or int8", reason="BAD_SETTINGS"
+            "precision", "bf16 is not in this CPU; use auto, fp32 or int8", reason="BAD_SETTINGS"
         )
     return asked

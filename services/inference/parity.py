@@ -1,5 +1,6 @@
 """Whether an engine computes what sentence-transformers computes, told from known inputs."""
 
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -58,8 +59,8 @@ def logit_parity(
 
 def check_parity(model: str, engine: Engine, parity: Parity) -> None:
     """Tells Prometheus; raises FailedPrecondition for an engine that is too far off."""
-    MIN_COSINE.labels(model).set(parity.min_cosine)
     if parity.good:
+        MIN_COSINE.labels(model).set(parity.min_cosine)
         return
     precision = engine.info.precision
     fix = (
@@ -73,6 +74,12 @@ def check_parity(model: str, engine: Engine, parity: Parity) -> None:
         f"{parity.required_cosine} is the least; {fix}",
         reason="PARITY_FAILED",
     )
+
+
+def forget_parity(model: str) -> None:
+    """Takes a model that is no longer served out of the metrics."""
+    with contextlib.suppress(KeyError):
+        MIN_COSINE.remove(model)
 
 
 def compute_all(

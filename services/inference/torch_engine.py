@@ -125,7 +125,7 @@ def torch_precision(asked: Precision) -> Precision:
     if asked == "int8":
         raise InvalidArgument.field(
             "precision",
-            "the engine torch has no int8; set engine to openvino or onnx, or use "
+            "int8 is not in the engine torch; set engine to openvino or onnx, or use "
             + ("fp16" if cuda else "fp32"),
             reason="BAD_SETTINGS",
         )
@@ -135,6 +135,6 @@ def torch_precision(asked: Precision) -> Precision:
         )
     if asked == "bf16" and cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise InvalidArgument.field(
-            "precision", "this GPU has no bf16; use auto, fp16 or fp32", reason="BAD_SETTINGS"
+            "precision", "bf16 is not in this GPU; use auto, fp16 or fp32", reason="BAD_SETTINGS"
         )
     return asked
