@@ -51,7 +51,7 @@ class Clients:
         *arguments: ParametersT.args,
         **more: ParametersT.kwargs,
     ) -> ResultT:
-        """What the function returns; it runs in the one process that is not idle then."""
+        """What the function returns, run in one of the two."""
         return self.start(function, *arguments, **more).result()
 
     def start(

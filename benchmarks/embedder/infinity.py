@@ -134,7 +134,7 @@ async def _rows(http: httpx.AsyncClient, texts: list[str]) -> list[list[float]]:
 
 def measure(bench: Bench) -> Figures:
     """Our server over Infinity's."""
-    batches = messages(bench.texts.mixed, _MESSAGE_TEXTS)
+    batches = messages(bench.texts.mixed[: bench.scale.texts], _MESSAGE_TEXTS)
     source = ModelSource(bench.settings.model, bench.settings.model_revision)
     with infinity_server(model_folder(source)) as url:
         theirs = bench.clients.run(rows, url, batches[0])
