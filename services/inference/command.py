@@ -78,6 +78,10 @@ def models(
     except SirdarError as error:
         print(f"error: {error.message}", file=sys.stderr)
         sys.exit(1)
+    if not seen and not failed:
+        print(
+            f"error: nothing to compare: {engine.value} has no {precision.value}", file=sys.stderr
+        )
     sys.exit(1 if failed or not seen else 0)
 
 

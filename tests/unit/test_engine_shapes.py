@@ -9,8 +9,6 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
 
-from services.inference import model_cache
-from services.inference.conversion import convert
 from services.inference.engine import EngineName, Precision
 from services.inference.loading import EngineOptions, load_model
 from services.inference.openvino_engine import cpu_precision
@@ -40,10 +38,7 @@ ENGINES: list[tuple[EngineName, Precision, float]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def convert_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child process would import torch anew for each of these conversions."""
-    monkeypatch.setattr(model_cache, "convert_in_child", convert)
+pytestmark = pytest.mark.usefixtures("convert_here")
 
 
 @functools.cache

@@ -68,9 +68,15 @@ def test_merged_adapter_is_a_cross_encoder_for_anyone(tmp_path: Path) -> None:
         assert model.scores(actual) == pytest.approx(np.asarray(expected), abs=1e-3)
 
 
+@pytest.mark.usefixtures("convert_here")
 @pytest.mark.parametrize(
     ("engine", "activation"),
-    [("openvino", IDENTITY), ("torch", ""), ("torch", "torch.nn.modules.activation.Tanh")],
+    [
+        ("openvino", IDENTITY),
+        ("onnx", IDENTITY),
+        ("torch", ""),
+        ("torch", "torch.nn.modules.activation.Tanh"),
+    ],
 )
 def test_any_cross_encoder_scores_with_its_own_activation(
     tmp_path: Path, engine: str, activation: str
@@ -83,6 +89,7 @@ def test_any_cross_encoder_scores_with_its_own_activation(
     actual = logits(model, "flow of the jet", passages)
     assert np.ptp(actual) > 0.1
     assert model.scores(actual) == pytest.approx(np.asarray(expected), abs=1e-4)
+    assert model.parity.good
     items = model.tokenizer.encode("flow of the jet", passages)
     assert [item.truncated for item in items] == [False, False, True, False]
     assert items[2].tokens == 24

@@ -70,6 +70,7 @@ def test_real_model_equals_sentence_transformers(precision: str) -> None:
     assert np.allclose(np.linalg.norm(actual, axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.usefixtures("convert_here")
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
 def test_prompts_pooling_dense_and_length_are_honoured(
     tiny: Path, tiny_cache: Path, engine: str
@@ -140,6 +141,7 @@ def test_other_weights_or_prompts_are_another_space(tiny: Path, tmp_path: Path, 
     assert content_digest(copy) != content_digest(tiny)
 
 
+@pytest.mark.usefixtures("convert_here")
 def test_engine_and_precision_do_not_change_the_fingerprint(tiny: Path, tiny_cache: Path) -> None:
     models = [
         load_model(ModelSource(f"path:{tiny}"), options(tiny_cache, engine, precision))

@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from services.inference import loading, model_cache, starting
+from services.inference import loading, starting
 from services.inference.batch import TokenBatch, TokenizedItem
-from services.inference.conversion import convert
 from services.inference.engine import Engine, EngineInfo, EngineName, EngineOutOfMemory, Precision
 from services.inference.golden import golden_pairs, golden_texts
 from services.inference.loading import EngineOptions, load_model
@@ -25,11 +24,7 @@ from services.inference.torch_engine import TorchEngine, bucket_length
 from sirdar.errors import FailedPrecondition, InvalidArgument
 from tests.small_model import save_tiny_model
 
-
-@pytest.fixture(autouse=True)
-def convert_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child process would import torch anew for each of these conversions."""
-    monkeypatch.setattr(model_cache, "convert_in_child", convert)
+pytestmark = pytest.mark.usefixtures("convert_here")
 
 
 @pytest.fixture(scope="module")
