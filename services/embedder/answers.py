@@ -34,18 +34,19 @@ def texts_answer(embedded: TextVectors) -> embedder_pb2.EmbedTextsResponse:
     # Nested messages given as dicts are built in place, in a third of the time. The stubs
     # do not know that they may.
     add: Any = response.embeddings.add
-    vectors, items, empty = embedded.vectors, embedded.items, embedded.empty
-    for index in range(embedded.texts):
-        data = vectors.get(index)
-        if data is None:
-            add(error=to_status(embedded.errors[index]), empty=index in empty)
+    errors = embedded.errors
+    found = zip(embedded.vectors, embedded.items, strict=True)
+    for index, text in enumerate(embedded.texts):
+        empty = not text or text.isspace()
+        if index in errors:
+            add(error=to_status(errors[index]), empty=empty)
             continue
-        item = items[index]
+        data, item = next(found)
         add(
             vector={"data": data, "dtype": dtype, "dimensions": dimensions},
             tokens=len(item.token_ids),
             truncated=item.truncated,
-            empty=index in empty,
+            empty=empty,
         )
     return response
 

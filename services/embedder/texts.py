@@ -18,13 +18,13 @@ class TextVectors:
 
     model: ServedModel
     space: OutputSpace
-    texts: int
-    vectors: dict[int, bytes]
-    """As they travel, by the index of the text. The other texts have errors."""
+    texts: Sequence[str]
     errors: dict[int, SirdarError]
-    items: dict[int, TokenizedItem]
-    """What the model got, of the texts with vectors."""
-    empty: frozenset[int]
+    """By the index of the text."""
+    vectors: list[bytes]
+    """Of the texts without errors, in order, as they travel."""
+    items: list[TokenizedItem]
+    """What the model got of these texts."""
 
 
 class TextEmbedder:
@@ -62,22 +62,15 @@ class TextEmbedder:
                 fit = [row for row, index in enumerate(places) if index not in refused]
                 places, items = [places[row] for row in fit], [items[row] for row in fit]
             result = await admission.run(items)
-        vectors = dict(zip(places, space.encode(result.rows), strict=True))
-        for row, error in result.failures.items():
-            errors[places[row]] = error
-            del vectors[places[row]]
+        vectors = space.encode(result.rows)
+        if result.failures:
+            errors.update((places[row], error) for row, error in result.failures.items())
+            vectors = [data for row, data in enumerate(vectors) if row not in result.failures]
+            items = [item for row, item in enumerate(items) if row not in result.failures]
         truncated = sum([item.truncated for item in items])
         if truncated:
             model.truncated.inc(truncated)
-        return TextVectors(
-            model,
-            space,
-            len(call.texts),
-            vectors,
-            errors,
-            dict(zip(places, items, strict=True)),
-            _empty(call.texts),
-        )
+        return TextVectors(model, space, call.texts, errors, vectors, items)
 
 
 def _refused(
@@ -98,7 +91,3 @@ def _refused(
                 f"texts[{index}]", "has no tokens for this model, which has no vector for nothing"
             )
     return refused
-
-
-def _empty(texts: Sequence[str]) -> frozenset[int]:
-    return frozenset([index for index, text in enumerate(texts) if not text or text.isspace()])

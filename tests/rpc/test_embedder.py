@@ -4,11 +4,13 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from services.embedder.__main__ import wire
 from services.runtime.server import TierServer, serve
@@ -34,14 +36,18 @@ Document = document_pb2.Document
 ModelRef = common_pb2.ModelRef
 
 
-@pytest.fixture
+# One server for most of the tests: to load a model takes seconds.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def server() -> AsyncIterator[TierServer]:
     limits = {"max_texts": 50, "max_text_characters": 5_000, "max_document_bytes": 200_000}
     async with serve("embedder", settings(**limits), wire) as running:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def stub(server: TierServer) -> AsyncIterator["EmbedderServiceAsyncStub"]:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield connect(channel)
@@ -233,12 +239,11 @@ async def test_overload_is_refused_with_a_delay() -> None:
     assert len(errors) < 30
 
 
-def test_model_that_cannot_be_loaded_ends_the_process_with_one_line() -> None:
+async def test_model_that_cannot_be_loaded_ends_the_process_with_one_line() -> None:
     command = [sys.executable, "-m", "services.embedder", "--model", "path:/no/such/model"]
     ports = ["--port", "0", "--metrics-port", "0"]
-    child = subprocess.run(
-        [*command, *ports], capture_output=True, text=True, check=False, timeout=60
-    )
+    run = partial(subprocess.run, capture_output=True, text=True, check=False, timeout=60)
+    child = await asyncio.to_thread(run, [*command, *ports])
     assert child.returncode == 1
     (line,) = child.stderr.strip().splitlines()
     assert "there is no folder /no/such/model" in line

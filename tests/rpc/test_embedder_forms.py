@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
+from prometheus_client import REGISTRY
 from sentence_transformers import SentenceTransformer
 
 from services.embedder.__main__ import wire
@@ -269,6 +270,25 @@ async def test_refused_truncation_is_an_error_of_the_text_alone(
     assert "48 tokens" in error.message
     alone = rows(await stub.EmbedTexts(Texts(texts=["jet"], model=ref())))[0]
     assert np.allclose(array(answer.embeddings[2].vector), alone, atol=2e-2)
+
+
+async def test_texts_that_were_cut_are_counted(stub: "EmbedderServiceAsyncStub") -> None:
+    def count() -> float:
+        labels = {"model": tiny()}
+        name = "sirdar_embedder_truncated_texts_total"
+        return REGISTRY.get_sample_value(name, labels) or 0
+
+    before = count()
+    await stub.EmbedTexts(Texts(texts=["flow " * 100, "jet", "drag " * 47], model=ref()))
+    assert count() == before + 2
+
+
+async def test_call_of_nothing_but_bad_texts_is_answered(
+    stub: "EmbedderServiceAsyncStub",
+) -> None:
+    answer = await stub.EmbedTexts(Texts(texts=["\0", "x" * 5_000_000], model=ref()))
+    errors = [from_status(item.error) for item in answer.embeddings]
+    assert [error.fields[0].field for error in errors] == ["texts[0]", "texts[1]"]
 
 
 async def test_empty_text_is_embedded_as_the_model_does(stub: "EmbedderServiceAsyncStub") -> None:
