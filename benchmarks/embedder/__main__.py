@@ -3,7 +3,7 @@
     make bench-embedder
 
 Prints what it finds as it goes; the last line is JSON. Ratios are taken within
-a turn, figures are medians over the turns. See README.md, "Numbers".
+a turn, figures are medians over the turns.
 """
 
 import argparse
