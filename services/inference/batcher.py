@@ -205,7 +205,8 @@ class Batcher:
             budget = self._budget.next(self._seconds(lane), max(1, idle), callers, small=small)
             batch, closed = lane.queue.seal(budget, self._cost)
             token_seconds = _SURE * self._cost.token_seconds / self._engine.info.streams
-            live = lane.live(batch, token_seconds)
+            width = max((entry.item.tokens for entry in batch), default=0)
+            live = lane.live(batch, token_seconds, self._cost.seconds(len(batch), width))
             if live:
                 if closed is Closed.FULL and budget.seconds < self._budget.full_seconds:
                     closed = Closed.SLICE
@@ -256,10 +257,11 @@ class Batcher:
             lane.metrics.failed.inc()
             batch[0].fail(Internal(f"the model failed: {error}", reason="MODEL_FAILED"))
         else:
+            # First of all: somebody waits for it.
+            _answer(lane, batch, rows, finite)
             self._budget.recover()
             self._cost.observe(len(items), width, seconds)
             lane.metrics.count_batch(items, width, seconds)
-            _answer(lane, batch, rows, finite)
 
     async def _halve(self, lane: Lane, batch: list[Waiting], stream: int) -> None:
         half = len(batch) // 2

@@ -102,10 +102,13 @@ class Lane:
         share = total / self.tokens if self.tokens else 0.0
         return round(self.items * share), total
 
-    def live(self, batch: list[Waiting], token_seconds: float) -> list[Waiting]:
+    def live(
+        self, batch: list[Waiting], token_seconds: float, batch_seconds: float
+    ) -> list[Waiting]:
         """Those of a batch whose callers can still be answered in time; ends the others.
 
-        `token_seconds`: what a token is sure to take.
+        `token_seconds`: what a token is sure to take; `batch_seconds`: what the
+        batch is likely to take, within which partial work must be done.
         """
         now = time.monotonic()
         alive = []
@@ -117,8 +120,8 @@ class Lane:
                 continue
             deadline = job.work.deadline
             if deadline is not None:
-                rest = 0 if job.work.partial else job.waiting_tokens
-                if now + (rest + entry.item.tokens) * token_seconds > deadline:
+                sure = (job.waiting_tokens + entry.item.tokens) * token_seconds
+                if now + (batch_seconds if job.work.partial else sure) > deadline:
                     self._end(entry)
                     continue
             self.metrics.wait_seconds.observe(now - entry.since)

