@@ -5,16 +5,19 @@ from services.inference.engine import EngineInfo
 from services.inference.length_queue import Budget
 
 # A batch lasts so many times its overhead: 5 % are lost. A longer one saves little and
-# lets others wait; a shorter one than the least is not worth the way to the thread.
+# lets others wait; a shorter one than the least is not worth the way to the thread. On a CPU
+# with bf16 that is 55 ms, in fp32 70 to 100.
 _OVERHEADS = 20.0
-_LEAST_SECONDS, _MOST_SECONDS = 0.02, 0.05
+_LEAST_SECONDS, _MOST_SECONDS = 0.02, 0.1
 # What an interactive request may have to wait for one of bulk.
 _SLICE_SECONDS = 0.02
 # Work is spread over idle streams while a part is worth so many overheads.
 _SHARE_OVERHEADS = 4.0
 # Riders come from the next so many batches: more would pad less, but every request would
-# be half done for long, late, and wasted when its caller gives up.
-_WINDOW_BATCHES = 4.0
+# be half done for long, late, and wasted when its caller gives up. With 16 messages of 32 texts
+# waiting and a tenth of them given up, 4 batches compute 0.5 % in vain, 8 1 %, 16 1.8 % and all
+# 4 %; they reach 0.89, 0.92, 0.92 and 0.92 of what sorting all texts gives.
+_WINDOW_BATCHES = 8.0
 # After a batch that did not fit into memory the budget grows back in about 700 batches.
 _RECOVERY = 1.001
 

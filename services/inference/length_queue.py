@@ -1,7 +1,7 @@
 """Items that wait for an engine: fair between callers, and findable by length."""
 
+import bisect
 import enum
-import heapq
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from services.inference.work import Job, Waiting
 
 # Items in one bucket differ by less than this in length.
 _BUCKET_TOKENS = 8
-# A batch takes shorter items too while they fill this much of its width, or while their
-# padding costs less than a batch of their own would.
-_LEAST_FILL = 0.75
-# Dead entries that may lie in the buckets before they are swept out.
-_SWEEP_ENTRIES = 4_096
+# How much of what batches took so far the next one leaves in the mean of them.
+_REMEMBERED = 0.98
+# What padding and overhead add to a token: before there is a mean, and at most. Single items
+# on an idle engine cost several times as much, which says nothing of a queue.
+_FIRST_SURPLUS, _MOST_SURPLUS = 1.2, 1.5
 # Callers that are remembered after their work is done.
 _IDLE_CALLERS = 256
 
@@ -68,8 +68,11 @@ class LengthQueue:
         self.callers: dict[str, Caller] = {}
         self._virtual = 0.0
         self._numbers = itertools.count()
+        # Fading sums over batches.
+        self._batched_seconds = 0.0
+        self._batched_tokens = 0.0
+        # Each in the fair order.
         self._buckets: dict[int, list[Waiting]] = {}
-        self._dead = 0
 
     def push(self, entries: Sequence[Waiting]) -> None:
         """Adds items of one job."""
@@ -86,7 +89,11 @@ class LengthQueue:
             entry.tag = finish
             entry.number = next(self._numbers)
             finish += tokens
-            heapq.heappush(self._buckets.setdefault(_bucket(tokens), []), entry)
+            bucket = self._buckets.setdefault(_bucket(tokens), [])
+            if bucket and entry < bucket[-1]:
+                bisect.insort(bucket, entry)
+            else:
+                bucket.append(entry)
             entry.job.waiting[entry.number] = entry
             entry.job.waiting_tokens += tokens
             self._count(entry, caller, 1)
@@ -95,84 +102,75 @@ class LengthQueue:
     def drop(self, job: Job) -> list[Waiting]:
         """Takes out all items of a job that still wait."""
         dropped = list(job.waiting.values())
-        job.waiting.clear()
-        job.waiting_tokens = 0
-        if dropped:
-            caller = self.callers[job.work.caller]
-            for entry in dropped:
-                entry.live = False
-                self._count(entry, caller, -1)
-            self._dead += len(dropped)
-            if self._dead > _SWEEP_ENTRIES + self.items:
-                self._sweep()
+        for entry in dropped:
+            number = _bucket(entry.item.tokens)
+            bucket = self._buckets[number]
+            del bucket[bisect.bisect_left(bucket, entry)]
+            if not bucket:
+                del self._buckets[number]
+            self._leave(entry)
         return dropped
 
     def seal(self, budget: Budget, cost: CostModel) -> tuple[list[Waiting], Closed]:
-        """Takes the first item in the fair order and those that are cheaper with it than alone.
+        """Takes the first item in the fair order, and those that make the best batch with it.
 
-        Since the first item is always in, no length starves.
+        The best batch saves the most against what its tokens usually take,
+        padding and overhead counted: to maximise a ratio in the long run, maximise
+        the difference at its present value (Dinkelbach, 1967). A batch of the
+        highest tokens a second instead would pad short items that fit better later:
+        16 messages of 32 mixed texts got 0.86 of what sorting all of them gives,
+        against 0.92. Since the first item is always in, no length starves.
         """
-        first = self._first()
-        if first is None:
+        if not self._buckets:
             return [], Closed.DRAINED
+        usual = self._usual(cost)
+        first = min(bucket[0] for bucket in self._buckets.values())
         self._virtual = max(self._virtual, first.tag)
-        latest = first.tag + budget.window_tokens
+        near = self._near(first, budget.window_tokens)
         oldest = _bucket(first.item.tokens)
-        # Longer items, too, where the first may as well ride with them.
-        widest = oldest
-        for bucket in self._buckets:
-            if (
-                bucket > widest
-                and self._rides(oldest, (bucket + 1) * _BUCKET_TOKENS, cost)
-                and self._top(bucket, latest) is not None
-            ):
-                widest = bucket
-        self._take(first)
+        plans = [
+            _Plan.fill(first.item.tokens, near[start:], budget, cost, usual)
+            for start, (number, count) in enumerate(near)
+            if number >= oldest and (count or number == oldest)
+        ]
+        plan = max(plans, key=lambda plan: usual * plan.tokens - plan.seconds)
+        self._batched_seconds = _REMEMBERED * self._batched_seconds + plan.seconds
+        self._batched_tokens = _REMEMBERED * self._batched_tokens + plan.tokens
+        self._buckets[oldest].remove(first)
         batch = [first]
-        width = first.item.tokens
-        for bucket in sorted((b for b in self._buckets if b <= widest), reverse=True):
-            while (entry := self._top(bucket, latest)) and self._rides(bucket, width, cost):
-                wider = max(width, entry.item.tokens)
-                rows = len(batch) + 1
-                if (
-                    rows * wider > budget.padded_tokens
-                    or cost.seconds(rows, wider) > budget.seconds
-                ):
-                    return batch, Closed.FULL
-                width = wider
-                self._take(entry)
-                batch.append(entry)
-        return batch, Closed.LENGTH if self.items else Closed.DRAINED
+        for number, count in plan.taken:
+            batch += self._buckets[number][:count]
+            del self._buckets[number][:count]
+        for number in {oldest, *(number for number, _ in plan.taken)}:
+            if not self._buckets[number]:
+                del self._buckets[number]
+        for entry in batch:
+            self._leave(entry)
+        if not self.items:
+            return batch, Closed.DRAINED
+        return batch, Closed.FULL if plan.full else Closed.LENGTH
 
-    def _first(self) -> Waiting | None:
-        """The first item in the fair order."""
-        tops = (self._top(bucket) for bucket in list(self._buckets))
-        return min((entry for entry in tops if entry is not None), default=None)
+    def _usual(self, cost: CostModel) -> float:
+        """Seconds that batches took for a token of late."""
+        if not self._batched_tokens:
+            return _FIRST_SURPLUS * cost.token_seconds
+        most = _MOST_SURPLUS * cost.token_seconds
+        return min(self._batched_seconds / self._batched_tokens, most)
 
-    def _top(self, bucket: int, latest: float | None = None) -> Waiting | None:
-        """The bucket's first live item, None when its tag is later than that."""
-        entries = self._buckets.get(bucket)
-        while entries and not entries[0].live:
-            heapq.heappop(entries)
-            self._dead -= 1
-        if not entries:
-            self._buckets.pop(bucket, None)
-            return None
-        return entries[0] if latest is None or entries[0].tag <= latest else None
+    def _near(self, first: Waiting, window_tokens: float) -> list[tuple[int, int]]:
+        """Buckets, the longest first, with how many may ride with the first in the fair order."""
+        latest = first.tag + window_tokens
+        found = []
+        for number in sorted(self._buckets, reverse=True):
+            bucket = self._buckets[number]
+            if bucket[-1].tag <= latest:
+                count = len(bucket)
+            else:
+                count = bisect.bisect_right(bucket, latest, key=lambda entry: entry.tag)
+            found.append((number, count - (bucket[0] is first)))
+        return found
 
-    def _rides(self, bucket: int, width: int, cost: CostModel) -> bool:
-        """Whether the bucket's next item is cheaper in a batch so wide than with its like."""
-        entries = self._buckets[bucket]
-        tokens = entries[0].item.tokens
-        padding = width - tokens
-        return tokens >= _LEAST_FILL * width or padding * len(entries) <= cost.overhead_tokens
-
-    def _take(self, entry: Waiting) -> None:
-        """Takes out the first of its bucket."""
-        bucket = _bucket(entry.item.tokens)
-        heapq.heappop(self._buckets[bucket])
-        if not self._buckets[bucket]:
-            del self._buckets[bucket]
+    def _leave(self, entry: Waiting) -> None:
         job = entry.job
         del job.waiting[entry.number]
         job.waiting_tokens -= entry.item.tokens
@@ -186,16 +184,6 @@ class LengthQueue:
         caller.items += sign
         caller.tokens += sign * item.tokens
 
-    def _sweep(self) -> None:
-        for bucket in list(self._buckets):
-            live = [entry for entry in self._buckets[bucket] if entry.live]
-            heapq.heapify(live)
-            if live:
-                self._buckets[bucket] = live
-            else:
-                del self._buckets[bucket]
-        self._dead = 0
-
     def _forget_idle(self) -> None:
         if len(self.callers) >= _IDLE_CALLERS:
             self.callers = {
@@ -203,6 +191,54 @@ class LengthQueue:
                 for name, caller in self.callers.items()
                 if caller.items or caller.finish > self._virtual
             }
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A batch as wide as a bucket: how many of which buckets ride with the first item."""
+
+    taken: list[tuple[int, int]]
+    full: bool
+    seconds: float
+    tokens: float
+
+    @classmethod
+    def fill(
+        cls,
+        first_tokens: int,
+        near: list[tuple[int, int]],
+        budget: Budget,
+        cost: CostModel,
+        usual: float,
+    ) -> "_Plan":
+        """The batch as wide as the first of these buckets.
+
+        Shorter items are added as long as their padding costs no more than padding
+        and overhead usually do; `usual` is in seconds a token.
+        """
+        width = (near[0][0] + 1) * _BUCKET_TOKENS
+        row_seconds = cost.row_seconds + width * cost.token_seconds
+        most_seconds = (budget.seconds - cost.overhead_seconds) / row_seconds
+        most = int(min(most_seconds, budget.padded_tokens / width))
+        rows, tokens, full = 1, float(first_tokens), False
+        taken = []
+        for number, count in near:
+            if not count:
+                continue
+            middle = number * _BUCKET_TOKENS + _BUCKET_TOKENS / 2
+            # Its row is paid for in any batch; its padding, only in this one.
+            surplus = (usual - cost.token_seconds) * middle
+            if (width - middle) * cost.token_seconds > surplus and number != near[0][0]:
+                break
+            if rows >= most:
+                full = True
+                break
+            some = min(count, most - rows)
+            full = some < count
+            taken.append((number, some))
+            rows += some
+            tokens += some * middle
+        return cls(taken, full, cost.seconds(rows, width), tokens)
 
 
 def _bucket(tokens: int) -> int:

@@ -86,8 +86,6 @@ class Waiting:
     """Its place among all arrivals."""
     tag: float = 0.0
     """Its place in the fair order of the callers, in tokens of virtual time."""
-    live: bool = True
-    """False once its job was taken out of the queue."""
 
     def answer(self, row: NDArray[np.float32]) -> None:
         self.job.rows[self.index] = row
