@@ -1,5 +1,6 @@
 """Whether work is let in: asked before it costs anything, answered at once."""
 
+import asyncio
 import bisect
 import time
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from services.inference.work import BatchedRows, Work
 from sirdar.errors import DeadlineExceeded, ResourceExhausted
 
 _LEAST_RETRY_SECONDS, _MOST_RETRY_SECONDS = 0.05, 30.0
+# Its id and its type, int64 each; a float32 of a row.
+_TOKEN_BYTES, _COMPONENT_BYTES = 16, 4
 # From the last row to the caller.
 _ANSWER_SECONDS = 0.005
 
@@ -25,10 +28,13 @@ class QueueLimits:
     items: int
     tokens: int
     bytes: int
+    """Of tokens and of rows to come."""
 
 
 class Runner(Protocol):
     """What an admission needs of the batcher."""
+
+    dimensions: int
 
     def predicted_seconds(self, lane: Lane, caller: str, items: int, tokens: int) -> float: ...
     async def run_admitted(
@@ -83,6 +89,11 @@ class Admission:
         except DeadlineExceeded:
             self._learn()
             raise
+        except asyncio.CancelledError:
+            # A call is cancelled at its deadline, too.
+            if self._work.deadline is not None and time.monotonic() >= self._work.deadline:
+                self._learn()
+            raise
         if not result.dropped:
             self._learn()
         return result
@@ -100,7 +111,8 @@ def admit(
     runner: Runner, lane: Lane, limits: QueueLimits, work: Work, items: int, tokens: int
 ) -> Admission:
     """Lets work in, or raises ResourceExhausted that says when to retry."""
-    if lane.items and _too_much(lane, limits, items, tokens):
+    more = (lane.items + items, lane.tokens + tokens)
+    if lane.items and _too_much(limits, *more, runner.dimensions):
         lane.metrics.shed.inc(items)
         raise ResourceExhausted(
             f"{lane.items} items ({lane.tokens} tokens) wait for the model already; "
@@ -137,12 +149,9 @@ def admit(
     )
 
 
-def _too_much(lane: Lane, limits: QueueLimits, items: int, tokens: int) -> bool:
-    return (
-        lane.items + items > limits.items
-        or lane.tokens + tokens > limits.tokens
-        or lane.queue.bytes > limits.bytes
-    )
+def _too_much(limits: QueueLimits, items: int, tokens: int, dimensions: int) -> bool:
+    size = tokens * _TOKEN_BYTES + items * dimensions * _COMPONENT_BYTES
+    return items > limits.items or tokens > limits.tokens or size > limits.bytes
 
 
 def _retry_after(seconds: float) -> timedelta:

@@ -11,24 +11,23 @@ event loop and changes only between awaits; the engine runs in threads.
 import asyncio
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from services.inference.admission import Admission, QueueLimits, admit
-from services.inference.batch import TokenBatch, TokenizedItem
+from services.inference.batch import TokenizedItem
 from services.inference.batch_budget import BatchBudget
 from services.inference.cost import CostModel
 from services.inference.engine import Engine, EngineOutOfMemory
+from services.inference.engine_threads import ComputedBatch, EngineThreads
 from services.inference.lane import Lane
 from services.inference.length_queue import Closed
 from services.inference.metrics import OUT_OF_MEMORY, STREAMS
 from services.inference.work import BatchedRows, Job, Priority, Waiting, Work
-from sirdar.errors import Internal, ResourceExhausted, Unavailable
+from sirdar.errors import Internal, InvalidArgument, ResourceExhausted, Unavailable
 
 __all__ = ["BatchedRows", "Batcher", "Priority", "QueueLimits", "Work"]
 
@@ -56,8 +55,7 @@ class Batcher:
         cost: CostModel,
     ) -> None:
         self._engine = engine
-        self._pad_token_id = pad_token_id
-        self._dimensions = dimensions
+        self.dimensions = dimensions
         self._limits = limits
         self._cost = cost
         self._budget = BatchBudget(engine.info, cost)
@@ -68,8 +66,10 @@ class Batcher:
         self._closing = False
         # By stream: the lane that it computes for, since when and until when probably.
         self._running: dict[int, tuple[Lane, float, float]] = {}
-        self._threads = ThreadPoolExecutor(engine.info.streams, thread_name_prefix="engine")
+        self._threads = EngineThreads(engine, pad_token_id)
         self._tasks: list[asyncio.Task[None]] = []
+        # The first and the last failure since a batch last succeeded.
+        self._failing: tuple[float, float] | None = None
         self._out_of_memory = OUT_OF_MEMORY.labels(model)
         STREAMS.labels(model).set(engine.info.streams)
         for lane in self._lanes.values():
@@ -92,25 +92,25 @@ class Batcher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        # An engine cannot be interrupted: its last batches end first.
-        await asyncio.to_thread(self._threads.shutdown)
+        await self._threads.shutdown()
         for lane in self._lanes.values():
+            lane.abandon(Unavailable("the model is being unloaded", reason="MODEL_UNLOADING"))
             lane.metrics.release()
 
     async def close(self) -> None:
         """Lets nothing more in and returns when all that was let in is done."""
         self._closing = True
         # Asked again rather than told: once in a model's life, not with every batch.
-        while self._running or any(lane.items for lane in self._lanes.values()):  # noqa: ASYNC110
+        while self._running or any(lane.items or lane.waits for lane in self._lanes.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     @property
     def stuck_seconds(self) -> float:
-        """For how long the engine has been at its oldest batch; infinite when a worker died."""
-        if any(task.done() for task in self._tasks) and not self._closing:
-            return float("inf")
+        """For how long the engine has been at its oldest batch, or every batch has failed."""
         now = time.monotonic()
-        return max((now - started for _, started, _ in self._running.values()), default=0.0)
+        oldest = max((now - started for _, started, _ in self._running.values()), default=0.0)
+        first, last = self._failing or (0.0, 0.0)
+        return max(oldest, last - first)
 
     def admit(self, items: int, tokens: int, work: Work) -> Admission:
         """Keeps a place for so many items, with about so many tokens together.
@@ -135,7 +135,7 @@ class Batcher:
         late = range(admission.items, len(items))
         if not late:
             return result
-        rows = np.empty((len(items), self._dimensions), np.float32)
+        rows = np.empty((len(items), self.dimensions), np.float32)
         rows[: admission.items] = result.rows
         return BatchedRows(rows, result.failures, result.dropped | frozenset(late))
 
@@ -157,12 +157,18 @@ class Batcher:
         self, lane: Lane, items: Sequence[TokenizedItem], work: Work
     ) -> BatchedRows:
         """What an admission runs."""
-        rows = np.empty((len(items), self._dimensions), np.float32)
+        rows = np.empty((len(items), self.dimensions), np.float32)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         job = Job(work, rows, done, pending=len(items))
-        if items:
-            now = time.monotonic()
-            lane.queue.push([Waiting(item, job, index, now) for index, item in enumerate(items)])
+        now = time.monotonic()
+        entries = [Waiting(item, job, at, now) for at, item in enumerate(items) if item.tokens]
+        if len(entries) < len(items):
+            # No batch is as narrow as nothing.
+            empty = [at for at, item in enumerate(items) if not item.tokens]
+            job.failures.update((at, _no_tokens()) for at in empty)
+            job.settle(len(empty))
+        if entries:
+            lane.queue.push(entries)
             self._arrived.set()
             try:
                 await done
@@ -179,7 +185,13 @@ class Batcher:
     async def _serve(self, stream: int) -> None:
         """Feeds one stream of the engine, for ever."""
         while True:
-            lane, batch = self._seal()
+            try:
+                lane, batch = self._seal()
+            except Exception as error:
+                log.error("the batcher failed on its queue", exc_info=error)
+                for broken in self._lanes.values():
+                    broken.abandon(Internal("the batcher failed on its queue"))
+                continue
             if not batch:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -196,6 +208,11 @@ class Batcher:
     def _seal(self) -> tuple[Lane, list[Waiting]]:
         """The next batch, out of live items only; empty when nothing waits."""
         while (lane := self._next_lane()) is not None:
+            if lane.retries:
+                half = [one for one in lane.retries.popleft() if not one.job.done.done()]
+                if half:
+                    return lane, half
+                continue
             small = (
                 lane.priority is Priority.BULK
                 and time.monotonic() - self._interactive_at < _INTERACTIVE_MEMORY_SECONDS
@@ -216,10 +233,10 @@ class Batcher:
 
     def _next_lane(self) -> Lane | None:
         interactive, bulk = self._lanes[Priority.INTERACTIVE], self._lanes[Priority.BULK]
-        if not interactive.queue.items:
+        if not interactive.waits:
             self._interactive_run = 0
-            return bulk if bulk.queue.items else None
-        if not bulk.queue.items:
+            return bulk if bulk.waits else None
+        if not bulk.waits:
             return interactive
         # One slice of bulk at a time is in front of interactive work.
         bulk_runs = any(lane is bulk for lane, _, _ in self._running.values())
@@ -230,17 +247,14 @@ class Batcher:
         return interactive
 
     async def _compute(self, lane: Lane, batch: list[Waiting], stream: int) -> None:
-        """Runs a batch; one that fails is halved until the guilty items are alone."""
+        """Runs a batch; one that fails is halved, until the guilty items are alone."""
         items = [entry.item for entry in batch]
         width = max(item.tokens for item in items)
         started = time.monotonic()
         expected = self._cost.seconds(len(items), width)
         self._running[stream] = (lane, started, started + expected)
-        loop = asyncio.get_running_loop()
         try:
-            rows, finite, seconds = await loop.run_in_executor(
-                self._threads, self._run_engine, items, stream
-            )
+            computed = await self._threads.run(items, stream)
         except EngineOutOfMemory:
             self._out_of_memory.inc()
             self._budget.shrink(len(items) * width)
@@ -248,41 +262,34 @@ class Batcher:
                 lane.metrics.failed.inc()
                 batch[0].fail(_no_memory(width))
                 return
-            await self._halve(lane, batch, stream)
+            self._halve(lane, batch)
         except Exception as error:
+            now = time.monotonic()
+            self._failing = (self._failing[0] if self._failing else now, now)
             if len(batch) > 1:
-                await self._halve(lane, batch, stream)
+                self._halve(lane, batch)
                 return
             log.error("the model failed on one item", tokens=width, exc_info=error)
             lane.metrics.failed.inc()
             batch[0].fail(Internal(f"the model failed: {error}", reason="MODEL_FAILED"))
         else:
+            self._failing = None
             # First of all: somebody waits for it.
-            _answer(lane, batch, rows, finite)
+            _answer(lane, batch, computed)
             self._budget.recover()
-            self._cost.observe(len(items), width, seconds)
-            lane.metrics.count_batch(items, width, seconds)
+            self._cost.observe(len(items), width, computed.seconds)
+            lane.metrics.count_batch(items, width, computed.seconds)
 
-    async def _halve(self, lane: Lane, batch: list[Waiting], stream: int) -> None:
+    def _halve(self, lane: Lane, batch: list[Waiting]) -> None:
+        """To be computed in two parts, before what else waits in the lane."""
         half = len(batch) // 2
-        await self._compute(lane, batch[:half], stream)
-        await self._compute(lane, batch[half:], stream)
-
-    def _run_engine(
-        self, items: list[TokenizedItem], stream: int
-    ) -> tuple[NDArray[np.float32], list[bool], float]:
-        """Rows, of each whether all of it is finite, and seconds; in a worker thread."""
-        started = time.perf_counter()
-        rows = self._engine.run(TokenBatch.pad(items, self._pad_token_id), stream)
-        finite: list[bool] = np.asarray(np.isfinite(rows).all(axis=1)).tolist()
-        return rows, finite, time.perf_counter() - started
+        lane.retries.extend((batch[:half], batch[half:]))
+        self._arrived.set()
 
 
-def _answer(
-    lane: Lane, batch: list[Waiting], rows: NDArray[np.float32], finite: list[bool]
-) -> None:
+def _answer(lane: Lane, batch: list[Waiting], computed: ComputedBatch) -> None:
     wasted = 0
-    for entry, row, good in zip(batch, rows, finite, strict=True):
+    for entry, row, good in zip(batch, computed.rows, computed.finite, strict=True):
         if entry.job.done.done():
             wasted += entry.item.tokens
         elif good:
@@ -294,6 +301,10 @@ def _answer(
             )
     if wasted:
         lane.metrics.wasted_tokens.inc(wasted)
+
+
+def _no_tokens() -> InvalidArgument:
+    return InvalidArgument("the text has no tokens for this model", reason="NO_TOKENS")
 
 
 def _no_memory(tokens: int) -> ResourceExhausted:

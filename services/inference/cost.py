@@ -49,11 +49,6 @@ class CostModel:
         full = max(batch_seconds - self.overhead_seconds, self.overhead_seconds, 1e-6)
         return pure + self.overhead_seconds * max(1.0, pure / full)
 
-    @property
-    def overhead_tokens(self) -> float:
-        """Padding that costs as much as a batch of its own."""
-        return self.overhead_seconds / self.token_seconds
-
     def observe(self, rows: int, width: int, seconds: float) -> None:
         """Learns from a batch that took so long."""
         expected = self.seconds(rows, width)

@@ -1,12 +1,13 @@
 """What waits in one priority: queued work, promised work, and how long it will take."""
 
 import time
+from collections import deque
 from dataclasses import dataclass
 
 from services.inference.length_queue import LengthQueue
 from services.inference.metrics import ClassMetrics
 from services.inference.work import Priority, Waiting
-from sirdar.errors import DeadlineExceeded
+from sirdar.errors import DeadlineExceeded, SirdarError
 
 # Weights of a new sample in the mean and the deviation, and how many deviations a promise
 # keeps as reserve: the estimator of TCP's retransmission timer (Jacobson and Karels, 1988).
@@ -24,13 +25,8 @@ class Forecast:
         self._deviation = 0.05
 
     @property
-    def likely(self) -> float:
-        """What a predicted time has to be multiplied with."""
-        return self._mean
-
-    @property
     def safe(self) -> float:
-        """The same with a reserve that few exceed."""
+        """What to multiply a predicted time with for a time that few exceed."""
         return self._mean + _DEVIATIONS * self._deviation
 
     def observe(self, predicted_seconds: float, actual_seconds: float) -> None:
@@ -63,6 +59,8 @@ class Lane:
         self.forecast = Forecast()
         self.metrics = ClassMetrics(model, priority.value)
         self.promised = Promise()
+        # Halves of batches that failed: they come first.
+        self.retries: deque[list[Waiting]] = deque()
         self._promises: dict[str, Promise] = {}
         # Asked for when Prometheus scrapes: free for the calls.
         self.metrics.queued_items.set_function(lambda: self.queue.items)
@@ -76,6 +74,20 @@ class Lane:
     @property
     def tokens(self) -> int:
         return self.queue.tokens + self.promised.tokens
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to compute."""
+        return bool(self.queue.items or self.retries)
+
+    def abandon(self, error: SirdarError) -> None:
+        """Ends all that waits with an error and begins anew."""
+        jobs = self.queue.jobs() | {entry.job for half in self.retries for entry in half}
+        self.queue = LengthQueue()
+        self.retries.clear()
+        for job in jobs:
+            job.waiting.clear()
+            job.fail(error)
 
     def promise(self, caller: str, items: int, tokens: int) -> None:
         self.promised.add(items, tokens)

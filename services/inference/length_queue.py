@@ -16,8 +16,8 @@ _REMEMBERED = 0.98
 # What padding and overhead add to a token: before there is a mean, and at most. Single items
 # on an idle engine cost several times as much, which says nothing of a queue.
 _FIRST_SURPLUS, _MOST_SURPLUS = 1.2, 1.5
-# Callers that are remembered after their work is done.
-_IDLE_CALLERS = 256
+# So many callers are remembered, and those that have items in the queue.
+_MOST_CALLERS = 256
 
 
 class Closed(enum.Enum):
@@ -64,7 +64,6 @@ class LengthQueue:
     def __init__(self) -> None:
         self.items = 0
         self.tokens = 0
-        self.bytes = 0
         self.callers: dict[str, Caller] = {}
         self._virtual = 0.0
         self._numbers = itertools.count()
@@ -78,6 +77,9 @@ class LengthQueue:
         """Adds items of one job."""
         if not entries:
             return
+        if not self.items:
+            # A busy period begins: nobody has had more than others in it.
+            self.callers.clear()
         name = entries[0].job.work.caller
         caller = self.callers.get(name)
         if caller is None:
@@ -98,6 +100,10 @@ class LengthQueue:
             entry.job.waiting_tokens += tokens
             self._count(entry, caller, 1)
         caller.finish = finish
+
+    def jobs(self) -> set[Job]:
+        """All that have items here."""
+        return {entry.job for bucket in self._buckets.values() for entry in bucket}
 
     def drop(self, job: Job) -> list[Waiting]:
         """Takes out all items of a job that still wait."""
@@ -180,17 +186,18 @@ class LengthQueue:
         item = entry.item
         self.items += sign
         self.tokens += sign * item.tokens
-        self.bytes += sign * (item.token_ids.nbytes + item.type_ids.nbytes)
         caller.items += sign
         caller.tokens += sign * item.tokens
 
     def _forget_idle(self) -> None:
-        if len(self.callers) >= _IDLE_CALLERS:
-            self.callers = {
-                name: caller
-                for name, caller in self.callers.items()
-                if caller.items or caller.finish > self._virtual
-            }
+        if len(self.callers) < _MOST_CALLERS:
+            return
+        for least in (self._virtual, float("inf")):
+            for name, caller in list(self.callers.items()):
+                if not caller.items and caller.finish <= least:
+                    del self.callers[name]
+            if len(self.callers) < _MOST_CALLERS:
+                return
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,8 @@ class ClassMetrics:
     def release(self) -> None:
         """Lets go of the queue that the gauges look at; counters stay for the last scrape."""
         gauges: tuple[MetricWrapperBase, ...] = (QUEUED_ITEMS, QUEUED_TOKENS, QUEUED_SECONDS)
-        for gauge in gauges:
-            with contextlib.suppress(KeyError):
+        with contextlib.suppress(KeyError):
+            for gauge in gauges:
                 gauge.remove(*self._labels)
+        with contextlib.suppress(KeyError):
+            STREAMS.remove(self._labels[0])

@@ -1,6 +1,7 @@
 """The one gRPC server that the four tiers are built on."""
 
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -111,7 +112,11 @@ class TierServer:
     async def watch(self) -> None:
         """Lets health tell, as service `liveness`, whether work makes progress; for ever."""
         while True:
-            seconds = max((stuck() for stuck in self.stuck), default=0.0)
+            try:
+                seconds = max((stuck() for stuck in self.stuck), default=0.0)
+            except Exception as error:
+                log.error("progress cannot be told", exc_info=error)
+                seconds = math.inf
             alive = seconds < self._settings.stuck_seconds
             if not alive:
                 log.error("no progress; the process should be restarted", seconds=seconds)

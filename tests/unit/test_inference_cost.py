@@ -24,7 +24,7 @@ def measured(speed: float = 1.0) -> list[tuple[int, int, float]]:
 def test_it_knows_the_shapes_it_has_not_seen() -> None:
     cost = CostModel(measured())
     assert cost.seconds(12, 40) == pytest.approx(true_seconds(12, 40), rel=0.01)
-    assert cost.overhead_tokens == pytest.approx(0.003 / 0.00007, rel=0.05)
+    assert cost.overhead_seconds == pytest.approx(0.003, rel=0.05)
 
 
 def test_it_follows_a_machine_that_gets_slower_also_when_traffic_is_of_one_shape() -> None:
