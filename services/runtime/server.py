@@ -5,6 +5,8 @@ import math
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -27,6 +29,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 # The health service to ask whether to restart; "" and the tier's own are whether to send calls.
 LIVENESS = "liveness"
 _WATCH_SECONDS = 1.0
+# How long threads may take to end when all is closed.
+_THREADS_SECONDS = 2.0
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -212,7 +216,23 @@ def run(tier: str, settings_class: type[S], wire: Wire[S]) -> None:
         uvloop.run(_run(tier, settings, wire))
     except SirdarError as error:
         log.error("cannot run", reason=error.reason, message=error.message)
-        sys.exit(1)
+        _exit(1)
+    _exit(0)
+
+
+def _exit(code: int) -> None:
+    """Ends the process, also when a thread hangs: the interpreter would wait for it for ever."""
+    until = time.monotonic() + _THREADS_SECONDS
+    others = [one for one in threading.enumerate() if one is not threading.main_thread()]
+    for thread in others:
+        if not thread.daemon:
+            thread.join(max(0.0, until - time.monotonic()))
+    hung = [thread.name for thread in others if thread.is_alive() and not thread.daemon]
+    if not hung:
+        sys.exit(code)
+    log.warning("left threads behind that do not end", threads=hung)
+    sys.stdout.flush()
+    os._exit(code)
 
 
 async def _run(tier: str, settings: S, wire: Wire[S]) -> None:
