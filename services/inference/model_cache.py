@@ -121,7 +121,7 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return ""  # an entry that was made elsewhere may do; making one says what is missing
+        return ""  # converting says what is missing
 
 
 def _open(

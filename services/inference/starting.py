@@ -4,12 +4,16 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from services.inference.conversion import not_loadable
 from services.inference.engine import Engine, EngineName, Precision
 from services.inference.kinds import DescriptionT, ModelKind
 from services.inference.model_cache import ConvertedModel, converted_model
 from services.inference.recipe import GraphForm, Recipe
 from sirdar.errors import FailedPrecondition
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,7 @@ class EngineOptions:
     engine: EngineName
     precision: Precision
     threads: int
-    """0: as many as this process has CPUs."""
+    """Of engines on the CPU; 0: as many as this process has CPUs."""
     cache_folder: Path
     trust_remote_code: bool = False
     """Run the code that a model's folder brings along."""
@@ -35,7 +39,7 @@ def start_engine(
     """
     engine = options.engine
     if engine == "auto":
-        engine = "torch" if _has_cuda_device() else "openvino"
+        engine = "torch" if _has_cuda_device() and _torch_has_cuda() else "openvino"
     match engine:
         case "torch":
             return _start_torch(kind, folder, digest, options)
@@ -96,7 +100,7 @@ def _start_torch(
     except Exception as error:
         # transformers, safetensors and torch each have their own errors for a damaged model.
         raise not_loadable(folder, f"{type(error).__name__}: {error}") from error
-    return converted, TorchEngine(pipeline, options.precision)
+    return converted, TorchEngine(pipeline, options.precision, options.threads)
 
 
 def _converted(
@@ -121,5 +125,18 @@ def _require(packages: tuple[str, ...], what: str, *, extra: str) -> None:
 
 
 def _has_cuda_device() -> bool:
-    # torch would have to be imported to be asked.
+    # torch would have to be imported to be asked, which a machine without a GPU is spared.
     return Path("/dev/nvidiactl").exists()
+
+
+def _torch_has_cuda() -> bool:
+    import torch  # noqa: PLC0415
+
+    if torch.cuda.is_available():
+        return True
+    log.warning(
+        "there is an NVIDIA GPU that torch cannot use: openvino runs the model on the CPU; "
+        "install torch with CUDA and check the driver, or set engine",
+        torch=torch.__version__,
+    )
+    return False

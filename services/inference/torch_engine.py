@@ -1,6 +1,9 @@
 """The GPU engine, and the CPU reference: the pipeline in torch itself."""
 
+from dataclasses import replace
+
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 
@@ -8,7 +11,10 @@ from services.inference.batch import TokenBatch
 from services.inference.engine import EngineInfo, EngineOutOfMemory, Precision, normalize
 from services.inference.kinds import DescriptionT
 from services.inference.pipeline import Pipeline
-from sirdar.errors import InvalidArgument
+from services.runtime.cpu import available_cpus
+from sirdar.errors import FailedPrecondition, InvalidArgument
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BATCH_TOKENS_CPU = 1024
@@ -23,16 +29,28 @@ _LENGTHS = (8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384,
 class TorchEngine:
     """Runs on CUDA where there is a device, otherwise on the CPU.
 
-    CPU: one stream, which takes all threads that torch has. CUDA: two, each with its own
-    queue of the device and its own pinned memory.
+    CPU: one stream, which takes `threads` threads. CUDA: two, each with its own queue of the
+    device and its own pinned memory.
     """
 
-    def __init__(self, pipeline: Pipeline[DescriptionT], precision: Precision = "auto") -> None:
-        """Raises InvalidArgument for a precision that the device has not."""
+    def __init__(
+        self, pipeline: Pipeline[DescriptionT], precision: Precision = "auto", threads: int = 0
+    ) -> None:
+        """`threads`: 0 for as many as there are CPUs; torch has one number for all engines of
+        the process.
+
+        Raises InvalidArgument for a precision that the device has not, FailedPrecondition
+        when the model does not fit into the memory of the device.
+        """
         precision = torch_precision(precision)
         cuda = torch.cuda.is_available()
         self._device = torch.device("cuda:0" if cuda else "cpu")
-        self._module = pipeline.module.eval().to(self._device, _DTYPES[precision])
+        # torch counts the CPUs of the host, whatever the container may use.
+        torch.set_num_threads(threads or available_cpus())
+        try:
+            self._module = pipeline.module.eval().to(self._device, _DTYPES[precision])
+        except torch.OutOfMemoryError as error:
+            raise _does_not_fit(self._device) from error
         self._inputs = pipeline.description.inputs
         self._pad_token_id = pipeline.description.pad_token_id
         self._max_tokens = pipeline.description.max_tokens
@@ -85,7 +103,24 @@ class TorchEngine:
         return rows.numpy()
 
     def _warm(self) -> None:
-        """Runs each length once on each queue, with one row and with as many as a batch has."""
+        """Runs each length once on each queue, with one row and with as many as a batch has.
+
+        Batches become smaller until all fit into memory. Raises FailedPrecondition when not
+        even one row does.
+        """
+        while True:
+            try:
+                self._run_lengths()
+                return
+            except EngineOutOfMemory as error:
+                tokens = self.info.batch_tokens // 2
+                # One row is run whatever its length: smaller batches would change nothing.
+                if tokens < self._max_tokens:
+                    raise _does_not_fit(self._device) from error
+                log.warning("little memory on the device; smaller batches", batch_tokens=tokens)
+                self.info = replace(self.info, batch_tokens=tokens)
+
+    def _run_lengths(self) -> None:
         lengths = {min(length, self._max_tokens) for length in (*_LENGTHS, self._max_tokens)}
         for length in sorted(lengths):
             for rows in {1, max(1, self.info.batch_tokens // length)}:
@@ -107,6 +142,14 @@ def _cuda_queues(device: torch.device) -> list[torch.cuda.Stream]:
         torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         for _ in range(_CUDA_STREAMS)
     ]
+
+
+def _does_not_fit(device: torch.device) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"the model, or one text as long as its window, does not fit into the memory of {device}; "
+        "free memory there, set precision to fp16 or engine to openvino, or use a smaller model",
+        reason="MODEL_NOT_LOADABLE",
+    )
 
 
 def bucket_length(tokens: int) -> int:

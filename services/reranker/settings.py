@@ -32,7 +32,7 @@ class RerankerSettings(ServerSettings):
     precision: Precision = "auto"
     """`fp32`, `bf16`, `fp16` (GPU), `int8` (CPU), or `auto`: the fastest of the others."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads of the openvino engine; 0: as many CPUs as the process may use."""
+    """Threads of an engine on the CPU; 0: as many CPUs as the process may use."""
     queue_items: int = Field(default=8_192, ge=1)
     """How many pairs may wait, each for interactive and bulk work."""
     queue_tokens: int = Field(default=1_048_576, ge=1)

@@ -8,19 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from services.inference import loading, starting
 from services.inference.batch import TokenBatch, TokenizedItem
-from services.inference.engine import Engine, EngineInfo, EngineName, EngineOutOfMemory, Precision
+from services.inference.engine import Engine, EngineInfo, EngineName, Precision
 from services.inference.golden import golden_pairs, golden_texts
 from services.inference.loading import EngineOptions, load_model
 from services.inference.openvino_engine import cpu_precision
 from services.inference.parity import MIN_COSINE, compute_all, concordance, cosines
 from services.inference.source import ModelSource
-from services.inference.torch_engine import TorchEngine, bucket_length
 from sirdar.errors import FailedPrecondition, InvalidArgument
 from tests.small_model import save_tiny_model
 
@@ -249,46 +247,3 @@ def test_likeness_of_vectors_and_of_logits() -> None:
     assert concordance(logits, -logits) < 0
     assert concordance(logits, logits + 5) < 0.5
     assert concordance(logits, logits * 3) < 0.7
-
-
-def test_lengths_are_rounded_up_to_few() -> None:
-    rounded = [bucket_length(tokens) for tokens in range(1, 1025)]
-    assert all(length >= tokens for tokens, length in enumerate(rounded, 1))
-    padding = [1 - tokens / length for tokens, length in enumerate(rounded, 1)]
-    assert max(padding[8:]) < 0.3
-    assert len(set(rounded)) <= 24
-
-
-needs_gpu = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="NO GPU HERE: run this on a machine with CUDA"
-)
-
-
-@needs_gpu
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_cuda_streams_compute_what_the_cpu_computes(
-    tiny: Path, cache: Path, precision: Precision
-) -> None:
-    model = load_model(ModelSource(str(tiny)), options(cache, "torch", precision))
-    assert model.engine.info.device == "cuda:0"
-    assert model.engine.info.streams == 2
-    assert model.parity.good
-    model.close()
-
-
-@needs_gpu
-def test_batch_beyond_the_memory_of_the_gpu_is_said_so_and_the_engine_goes_on(
-    tiny: Path, cache: Path
-) -> None:
-    model = load_model(ModelSource(str(tiny)), options(cache, "torch", "fp32"))
-    assert isinstance(model.engine, TorchEngine)
-    few = TokenBatch.pad(model.tokenizer.encode(["the wing"]), 0)
-    before = model.engine.run(few, 0)
-    torch.cuda.set_per_process_memory_fraction(0.001)
-    try:
-        rows = np.ones((200_000, 48), np.int64)
-        with pytest.raises(EngineOutOfMemory, match="200000x48"):
-            model.engine.run(TokenBatch(rows, rows, rows * 0), 1)
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
-    assert np.allclose(model.engine.run(few, 0), before)
