@@ -36,24 +36,22 @@ async def wire(settings: RerankerSettings, server: TierServer) -> AsyncIterator[
     """Loads and warms the model, then serves it."""
     model = await asyncio.to_thread(load, settings)
     pad, window = model.description.pad_token_id, model.description.max_tokens
-    batcher = Batcher(
-        settings.model,
-        model.engine,
-        pad_token_id=pad,
-        dimensions=1,
-        limits=QueueLimits(settings.queue_items, settings.queue_tokens, settings.queue_bytes),
-        cost=await asyncio.to_thread(calibrate, model.engine, pad_token_id=pad, max_tokens=window),
-    )
-    async with batcher:
-        server.stuck.append(lambda: batcher.stuck_seconds)
-        limits = RerankingLimits(settings.max_passages, settings.max_query_characters)
-        servicer = RerankerServicer(
-            Reranker(model, batcher, limits), server.drain, settings.stream_passages
-        )
-        service = DESCRIPTOR.services_by_name["RerankerService"].full_name
-        server.register(add_RerankerServiceServicer_to_server, servicer, service)
-        yield
-    model.close()
+    queue = QueueLimits(settings.queue_items, settings.queue_tokens, settings.queue_bytes)
+    try:
+        cost = await asyncio.to_thread(calibrate, model.engine, pad_token_id=pad, max_tokens=window)
+        async with Batcher(
+            settings.model, model.engine, pad_token_id=pad, dimensions=1, limits=queue, cost=cost
+        ) as batcher:
+            server.stuck.append(lambda: batcher.stuck_seconds)
+            limits = RerankingLimits(settings.max_passages, settings.max_query_characters)
+            servicer = RerankerServicer(
+                Reranker(model, batcher, limits), server.drain, settings.stream_passages
+            )
+            service = DESCRIPTOR.services_by_name["RerankerService"].full_name
+            server.register(add_RerankerServiceServicer_to_server, servicer, service)
+            yield
+    finally:
+        model.close()
 
 
 if __name__ == "__main__":

@@ -59,7 +59,12 @@ class Reranker:
         self._batcher = batcher
 
     def check_model(self, name: str, revision: str) -> None:
-        """Raises NotFound for a model that is not served here."""
+        """Raises NotFound for a model that is not served here, InvalidArgument for a revision
+        of no model."""
+        if revision and not name:
+            raise InvalidArgument.field(
+                "options.model.name", "must not be empty beside a revision", reason="EMPTY"
+            )
         source = self.model.source
         if name and (name != source.name or (revision and revision != source.revision)):
             asked = f"{name} at revision {revision}" if revision else name

@@ -30,11 +30,13 @@ from sirdar.v1 import common_pb2, reranker_pb2, reranker_pb2_grpc
 # A larger call does not go in front of others' unless it says so.
 _INTERACTIVE_PASSAGES = 64
 _PRIORITIES = {
+    common_pb2.PRIORITY_UNSPECIFIED: None,
     common_pb2.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
     common_pb2.PRIORITY_BULK: Priority.BULK,
 }
-# Of work that may be partial: a batch that was started in time takes at most 50 ms, and the
-# answer has to travel. A caller who gives less time than that keeps four fifths of it.
+# Of work that may be partial the batcher starts what should be done by the deadline. Kept back
+# for the answer to travel, 10 ms, and for a batch, up to 100 ms by the forecast, that takes half
+# as long again. A caller who gives less time than 300 ms keeps four fifths of it.
 _RESERVE_SECONDS = 0.06
 _RESERVE_SHARE = 0.2
 # Another replica, or this one restarted, is there about then.
@@ -168,11 +170,14 @@ async def _passages(
 
 
 def _work(options: reranker_pb2.RerankOptions, by_size: Priority) -> Work:
+    """Raises InvalidArgument for a priority that is unknown here."""
+    if options.priority not in _PRIORITIES:
+        raise InvalidArgument.field("options.priority", "is unknown; use INTERACTIVE or BULK")
     partial = not options.require_all
     at = deadline()
     if partial and at is not None:
         at -= min(_RESERVE_SECONDS, _RESERVE_SHARE * max(0.0, at - time.monotonic()))
-    return Work(_PRIORITIES.get(options.priority, by_size), caller(), at, partial)
+    return Work(_PRIORITIES[options.priority] or by_size, caller(), at, partial)
 
 
 def _score(identity: str, outcome: PassageOutcome) -> reranker_pb2.RerankScore:

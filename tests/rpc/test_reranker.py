@@ -115,6 +115,7 @@ async def test_equal_passages_keep_their_order(stub: "RerankerServiceAsyncStub")
 
 
 NAMED = common_pb2.ModelRef(name="other")
+NAMELESS = common_pb2.ModelRef(revision="v9")
 REVISION = common_pb2.ModelRef(name=DEFAULT_MODEL, revision="v9")
 
 
@@ -135,6 +136,12 @@ REVISION = common_pb2.ModelRef(name=DEFAULT_MODEL, revision="v9")
         (request(TEXTS, top_n=2), InvalidArgument, "options.top_n is for streams"),
         (Rerank(options=Options(query="a", model=NAMED)), NotFound, f"serves {DEFAULT_MODEL}"),
         (Rerank(options=Options(query="a", model=REVISION)), NotFound, "at revision v9"),
+        (
+            Rerank(options=Options(query="a", model=NAMELESS)),
+            InvalidArgument,
+            "options.model.name must not be empty",
+        ),
+        (request(TEXTS, priority=9), InvalidArgument, "options.priority is unknown"),
     ],
 )
 async def test_bad_request_is_refused(
