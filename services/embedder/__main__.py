@@ -50,8 +50,10 @@ async def wire(settings: EmbedderSettings, server: TierServer) -> AsyncIterator[
         )
         service = DESCRIPTOR.services_by_name["EmbedderService"].full_name
         server.register(add_EmbedderServiceServicer_to_server, servicer, service)
-        yield
-        documents.close()
+        try:
+            yield
+        finally:
+            documents.close()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from services.embedder.spaces import OutputSpace
 from services.embedder.splitter import Passage, PassageSplitter
 from services.inference.work import BatchedRows
 from services.runtime.cpu import available_cpus
-from sirdar.errors import SirdarError
+from sirdar.errors import InvalidArgument, SirdarError
 
 # What is split in one trip to a thread: a caller that gives up stops what follows.
 _SPLIT_CHARACTERS = 65_536
@@ -51,12 +51,17 @@ class DocumentEmbedder:
         prompt = model.prompt(InputType.DOCUMENT, None)
         space = model.space(call.form, prompt, call.model.expected_fingerprint)
         errors = self._limits.check_documents(call.documents)
-        good = [document for index, document in enumerate(call.documents) if index not in errors]
+        places = [index for index in range(len(call.documents)) if index not in errors]
+        good = [call.documents[index] for index in places]
         sizes = [model.splitter.estimate(document.title, document.text) for document in good]
         passages, tokens = sum(size[0] for size in sizes), sum(size[1] for size in sizes)
         # Asked before anything is split: what waits to be split is bounded, too.
         with model.batcher.admit(passages, tokens, call.work) as admission:
             split = await self._split(model.splitter, good)
+            for index, found in zip(places, split, strict=True):
+                if not found:
+                    errors[index] = _no_tokens(index)
+            split = [found for found in split if found]
             result = await admission.run([one.item for passages in split for one in passages])
         embedded = iter(_by_document(split, result, space.encode(result.rows)))
         outcomes = [
@@ -92,7 +97,18 @@ def _chunks(documents: Sequence[SourceDocument]) -> list[list[SourceDocument]]:
 
 
 def _split_all(splitter: PassageSplitter, documents: list[SourceDocument]) -> list[list[Passage]]:
-    return [splitter.split(document.title, document.text) for document in documents]
+    # A passage without tokens, such as one of control characters, is like white space.
+    return [
+        [one for one in splitter.split(document.title, document.text) if one.item.tokens]
+        for document in documents
+    ]
+
+
+def _no_tokens(index: int) -> SirdarError:
+    return InvalidArgument.field(
+        f"documents[{index}].text",
+        "has no tokens for this model, which has no vector for nothing",
+    )
 
 
 def _by_document(

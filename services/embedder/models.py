@@ -3,18 +3,19 @@
 import asyncio
 import enum
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 
 import structlog
 
+from services.embedder.loader import Loader
 from services.embedder.metrics import MODELS
 from services.embedder.served_model import ServedModel
 from services.inference.source import ModelSource
 from sirdar.errors import (
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     PermissionDenied,
     ResourceExhausted,
@@ -62,7 +63,7 @@ class Models:
         self._freeing: set[asyncio.Task[None]] = set()
         # One at a time: each takes what processor there is, and the first inferences of two
         # engines of OpenVINO at the same time deadlock.
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
+        self._loader = Loader()
         for state in ModelState:
             MODELS.labels(state.value).set_function(partial(self._count, state))
 
@@ -75,10 +76,9 @@ class Models:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # What loads in a thread cannot be interrupted; nobody waits for it any more.
         for task in self._loading.values():
             task.cancel()
-        # What loads in a thread cannot be interrupted; nobody waits for it any more.
-        self._loader.shutdown(wait=False, cancel_futures=True)
         await asyncio.gather(*self._loading.values(), *self._freeing, return_exceptions=True)
         for entry in list(self._entries.values()):
             if entry.served is not None:
@@ -108,7 +108,14 @@ class Models:
             )
 
     def find(self, name: str, revision: str) -> ServedModel:
-        """The model to answer with; the default without a name. Raises NotFound."""
+        """The model to answer with; the default without a name.
+
+        Raises NotFound, and InvalidArgument for a revision of no name.
+        """
+        if revision and not name:
+            raise InvalidArgument.field(
+                "model.name", "must not be empty where a revision is named", reason="EMPTY"
+            )
         served = self._serving(name, revision).served
         assert served is not None, "a model that is SERVING is loaded"
         return served
@@ -191,10 +198,9 @@ class Models:
         )
 
     async def _load(self, entry: ModelEntry) -> ModelEntry:
-        loop = asyncio.get_running_loop()
         name = entry.source.name
         try:
-            served = await loop.run_in_executor(self._loader, self._load_blocking, entry.source)
+            served = await self._loader.run(partial(self._load_blocking, entry.source))
         except SirdarError:
             raise
         except Exception as error:

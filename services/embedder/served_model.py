@@ -1,18 +1,13 @@
 """One model as the embedder serves it: an engine behind a queue of its own."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 
-from prometheus_client import Counter
-
 from services.embedder.calls import InputType
-from services.embedder.metrics import TRUNCATED
 from services.embedder.spaces import ModelSpaces, OutputSpace, VectorForm
 from services.embedder.splitter import PassageSplitter
 from services.inference.batcher import Batcher, QueueLimits
 from services.inference.cost import calibrate
 from services.inference.loading import EngineOptions, LoadedModel, load_model
-from services.inference.parity import MIN_COSINE
 from services.inference.quantization import Int8Ranges
 from services.inference.source import ModelSource
 from sirdar.errors import FailedPrecondition, InvalidArgument
@@ -39,7 +34,6 @@ class ServedModel:
     spaces: ModelSpaces
     prompts: dict[str, str]
     """By name: the model's own, and always the query's and the documents'."""
-    truncated: Counter
 
     def prompt(self, input_type: InputType, name: str | None) -> str:
         """The text to put in front. Raises InvalidArgument for a name that is unknown."""
@@ -80,8 +74,6 @@ class ServedModel:
     def close(self) -> None:
         """Frees the model; its batcher has ended before."""
         self.loaded.close()
-        with suppress(KeyError):
-            MIN_COSINE.remove(self.loaded.source.name)
 
 
 def load_served_model(source: ModelSource, options: ServingOptions) -> ServedModel:
@@ -107,7 +99,7 @@ def _served(loaded: LoadedModel, options: ServingOptions) -> ServedModel:
     return ServedModel(
         loaded,
         Batcher(
-            loaded.source.name,
+            loaded.source.label,
             loaded.engine,
             pad_token_id=description.pad_token_id,
             dimensions=description.dimensions,
@@ -132,5 +124,4 @@ def _served(loaded: LoadedModel, options: ServingOptions) -> ServedModel:
             "document": description.document_prompt,
             **dict(description.prompts),
         },
-        TRUNCATED.labels(loaded.source.name),
     )

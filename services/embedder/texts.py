@@ -67,9 +67,6 @@ class TextEmbedder:
             errors.update((places[row], error) for row, error in result.failures.items())
             vectors = [data for row, data in enumerate(vectors) if row not in result.failures]
             items = [item for row, item in enumerate(items) if row not in result.failures]
-        truncated = sum([item.truncated for item in items])
-        if truncated:
-            model.truncated.inc(truncated)
         return TextVectors(model, space, call.texts, errors, vectors, items)
 
 

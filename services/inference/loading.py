@@ -44,7 +44,7 @@ class LoadedModel:
     def close(self) -> None:
         self.tokenizer.close()
         self.engine.close()
-        forget_parity(self.source.name)
+        forget_parity(self.source.label)
 
 
 def load_model(source: ModelSource, options: EngineOptions) -> LoadedModel:
@@ -64,7 +64,7 @@ def load_model(source: ModelSource, options: EngineOptions) -> LoadedModel:
         items = golden_documents(tokenizer, description)
         actual = compute_all(engine, items, description.pad_token_id)
         parity = vector_parity(engine, actual, golden.vectors)
-        check_parity(source.name, engine, parity)
+        check_parity(source.label, engine, parity)
     except BaseException:
         tokenizer.close()
         engine.close()

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from services.inference.batch import TokenizedItem
-from services.inference.tokenizer import CHUNK_TEXTS, INLINE_CHARACTERS, new_tokenizer, tokenize
+from services.inference.tokenizer import (
+    CHUNK_TEXTS,
+    INLINE_CHARACTERS,
+    TEXT_CHARACTERS,
+    new_tokenizer,
+    tokenize,
+)
 from services.runtime.cpu import available_cpus
 
 # Of English, until texts were seen. A text of another script has as few as one.
@@ -66,7 +72,8 @@ class PairTokenizer:
 
     async def encode_off_loop(self, query: str, passages: Sequence[str]) -> list[TokenizedItem]:
         """The same for the event loop, which it holds only for what is shorter than a hop."""
-        if len(query) * len(passages) + sum(map(len, passages)) <= INLINE_CHARACTERS:
+        fixed = (len(query) + TEXT_CHARACTERS) * len(passages)
+        if fixed + sum(map(len, passages)) <= INLINE_CHARACTERS:
             return self.encode(query, passages)
         loop = asyncio.get_running_loop()
         items: list[TokenizedItem] = []

@@ -16,7 +16,7 @@ from sirdar.errors import FailedPrecondition
 MIN_COSINE = Gauge(
     "sirdar_inference_parity_min_cosine",
     "Lowest cosine of the known texts' vectors to those of sentence-transformers in fp32; of a "
-    "cross-encoder the correlation of its logits.",
+    "cross-encoder Lin's concordance of its logits.",
     ["model"],
 )
 
@@ -59,7 +59,10 @@ def logit_parity(
 
 
 def check_parity(model: str, engine: Engine, parity: Parity) -> None:
-    """Tells Prometheus; raises FailedPrecondition for an engine that is too far off."""
+    """Tells Prometheus; raises FailedPrecondition for an engine that is too far off.
+
+    A model that is refused shows in no metric: only the error says how far.
+    """
     if parity.good:
         MIN_COSINE.labels(model).set(parity.min_cosine)
         return

@@ -19,6 +19,11 @@ class ModelSource:
     name: str
     revision: str = ""
 
+    @property
+    def label(self) -> str:
+        """The name in metrics, where two revisions of a model are apart."""
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
 
 def model_folder(source: ModelSource) -> Path:
     """The folder with the model's `modules.json`; fetches it from the hub where needed.

@@ -1,7 +1,6 @@
 """Texts to model inputs, with the model's own tokenizer and without transformers."""
 
 import asyncio
-import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -20,6 +19,8 @@ from services.runtime.cpu import available_cpus
 
 # A short query takes 11 us to tokenize, a trip to another thread and back about 60.
 INLINE_CHARACTERS = 512
+# An empty text takes 10 us, as long as so many characters.
+TEXT_CHARACTERS = 32
 # Texts that are tokenized at once; the memory of their encodings is bounded so.
 CHUNK_TEXTS = 64
 # English has five characters a token. What lies behind so many a token of the window is
@@ -36,7 +37,8 @@ class TextTokenizer:
 
     Configured once and never changed after, so threads may share it: the
     library refuses ("Already borrowed") only when one changes it while another
-    encodes. `encode_batch_fast` is the one call that releases the GIL.
+    encodes. Only `encode_batch_fast` and `encode_batch`, which tells offsets, too,
+    release the GIL.
     """
 
     def __init__(self, tokenizer_json: str, max_tokens: int) -> None:
@@ -50,8 +52,9 @@ class TextTokenizer:
         self._reach = _REACH_CHARACTERS_PER_TOKEN * max_tokens
         self._tokens_per_character = 1 / _FIRST_CHARACTERS_PER_TOKEN
         # Nearly every model has zeros for a text that is no pair: one array for all texts.
-        (sample,) = self._tokenizer.encode_batch_fast(["a"])
+        (sample,) = self._whole.encode_batch_fast(["a"])
         self._zeros = None if any(sample.type_ids) else np.zeros(max_tokens, np.int64)
+        self._front, self._type_id, self._behind = _around(sample)
         self._threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="tokenizer")
 
     def estimate(self, texts: Sequence[str], prompt: str = "") -> int:
@@ -85,7 +88,8 @@ class TextTokenizer:
         self, texts: Sequence[str], prompt: str = "", *, keep_end: bool = False
     ) -> list[TokenizedItem]:
         """The same for the event loop, which it holds only for what is shorter than a hop."""
-        if sum(map(len, texts)) + len(prompt) * len(texts) <= INLINE_CHARACTERS:
+        fixed = (len(prompt) + TEXT_CHARACTERS) * len(texts)
+        if fixed + sum(map(len, texts)) <= INLINE_CHARACTERS:
             return self._encode_chunk(texts, prompt, keep_end)
         loop = asyncio.get_running_loop()
         items: list[TokenizedItem] = []
@@ -104,12 +108,13 @@ class TextTokenizer:
     def prefix(self, text: str, tokens: int) -> tuple[str, int]:
         """The longest start of a text with at most so many tokens, and how many it has.
 
-        Special tokens are not counted. Blocks.
+        Special tokens are not counted; a start has at most 32 characters a token. Blocks.
         """
-        encoding = self._whole.encode(text, add_special_tokens=False)
-        if len(encoding) <= tokens:
-            return text, len(encoding)
-        return text[: encoding.offsets[tokens - 1][1]], tokens
+        start = text[: _REACH_CHARACTERS_PER_TOKEN * tokens]
+        (code,) = self._whole.encode_batch([start], add_special_tokens=False)
+        if len(code) <= tokens:
+            return start, len(code)
+        return start[: _end_of(code, tokens - 1)], tokens
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
@@ -137,25 +142,31 @@ class TextTokenizer:
     def _end(self, prompt: str, text: str) -> TokenizedItem:
         """The prompt and the last tokens of a text that is too long."""
         near = _last_words(text, self._reach)
-        code = self._whole.encode(prompt + near, add_special_tokens=False)
         room = max(0, self.max_tokens - self.special_tokens)
+        # Cut by hand: Encoding.truncate keeps all that it cuts off, in pieces, and what
+        # merges or post-processes these is quadratic and holds the GIL.
+        (code,) = self._whole.encode_batch([prompt + near], add_special_tokens=False)
         if len(code) < room and len(near) < len(text):
-            code = self._whole.encode(prompt + text, add_special_tokens=False)
-        in_prompt = itertools.takewhile(lambda offset: offset[1] <= len(prompt), code.offsets)
-        kept = min(room, sum(1 for _ in in_prompt)) if prompt else 0
-        # Truncating changes the encoding; this is the library's way to copy one.
-        head = Encoding.merge([code])
-        head.truncate(kept)
-        code.truncate(room - kept, direction="left")
-        return self._item(self._whole.post_process(Encoding.merge([head, code])), cut=True)
+            (code,) = self._whole.encode_batch([prompt + text], add_special_tokens=False)
+        kept, most = 0, min(room, len(code)) if prompt else 0
+        while kept < most and _end_of(code, kept) <= len(prompt):
+            kept += 1
+        ids = code.ids
+        tail = ids[max(kept, len(ids) - (room - kept)) :]
+        (front, front_types), (behind, behind_types) = self._front, self._behind
+        token_ids = np.array([*front, *ids[:kept], *tail, *behind], np.int64)
+        if self._zeros is None:
+            types = [*front_types, *[self._type_id] * (kept + len(tail)), *behind_types]
+            return TokenizedItem(token_ids, np.array(types, np.int64), True)
+        return TokenizedItem(token_ids, self._zeros[: len(token_ids)], True)
 
-    def _item(self, code: Encoding, *, cut: bool = False) -> TokenizedItem:
+    def _item(self, code: Encoding) -> TokenizedItem:
         token_ids = np.array(code.ids, np.int64)
         if self._zeros is None:
             type_ids = np.array(code.type_ids, np.int64)
         else:
             type_ids = self._zeros[: len(token_ids)]
-        return TokenizedItem(token_ids, type_ids, cut or bool(code.overflowing))
+        return TokenizedItem(token_ids, type_ids, bool(code.overflowing))
 
     def _learn(
         self, prompt_characters: int, texts: Sequence[str], items: list[TokenizedItem]
@@ -172,6 +183,28 @@ class TextTokenizer:
         if characters:
             share = tokens / (tokens + _REMEMBERED_TOKENS)
             self._tokens_per_character += share * (tokens / characters - self._tokens_per_character)
+
+
+_Special = tuple[list[int], list[int]]
+
+
+def _around(sample: Encoding) -> tuple[_Special, int, _Special]:
+    """What the model puts in front of and behind the tokens of a text: ids and type ids.
+
+    With the type id of the text itself.
+    """
+    ids, types, special = sample.ids, sample.type_ids, sample.special_tokens_mask
+    if 0 not in special:
+        return (ids, types), 0, ([], [])
+    start, stop = special.index(0), len(special) - special[::-1].index(0)
+    return (ids[:start], types[:start]), types[start], (ids[stop:], types[stop:])
+
+
+def _end_of(code: Encoding, token: int) -> int:
+    """Where in the text a token ends; `offsets` would make a list of all."""
+    characters = code.token_to_chars(token)
+    assert characters is not None, "special tokens were not asked for"
+    return int(characters[1])
 
 
 def _first_words(text: str, characters: int) -> str:

@@ -103,6 +103,7 @@ async def test_bad_text_has_its_own_error_and_truncation_is_said(
             NotFound,
             "MODEL_NOT_FOUND",
         ),
+        (Texts(texts=["a"], model=ModelRef(revision="v9")), InvalidArgument, "EMPTY"),
         (Texts(texts=["a"], expected_fingerprint="ff"), FailedPrecondition, "SPACE_MISMATCH"),
     ],
 )

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator
@@ -291,6 +293,33 @@ async def test_server_stops_while_a_model_loads(gate: Gate) -> None:
     with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
         await call
     gate.may_load.set()
+
+
+def test_process_ends_while_a_model_loads() -> None:
+    code = """
+import asyncio, threading
+from services.embedder.models import Models
+from services.inference.source import ModelSource
+
+async def main() -> None:
+    started = threading.Event()
+    def load(source: ModelSource) -> None:
+        started.set()
+        threading.Event().wait()
+    async with Models(load, most=1, managed=True) as models:
+        loading = asyncio.create_task(models.load(ModelSource("slow")))
+        await asyncio.to_thread(started.wait)
+    assert loading.cancelled()
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=30, check=False)
+    assert done.returncode == 0
+
+
+def test_revisions_of_a_model_are_apart_in_metrics() -> None:
+    assert ModelSource("org/name", "v2").label == "org/name@v2"
+    assert ModelSource("org/name").label == "org/name"
 
 
 def test_more_models_than_there_may_be_are_refused_at_the_start() -> None:

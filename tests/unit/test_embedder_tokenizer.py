@@ -1,5 +1,6 @@
 """Texts become the tokens that transformers makes of them, whatever is cut."""
 
+import asyncio
 import random
 from functools import cache
 from typing import Any
@@ -81,6 +82,33 @@ def test_many_texts_off_the_loop_are_the_same_as_one_by_one() -> None:
     for text, item in zip(many, together, strict=True):
         (alone,) = tokenizer.encode([text], "query: ")
         assert alone.token_ids.tolist() == item.token_ids.tolist()
+
+
+def test_end_of_a_long_text_without_blanks() -> None:
+    """400 windows of it are cut off: what is quadratic in them takes minutes."""
+    chinese = "\u4e16\u754c" * 50_000
+    (item,) = minilm().tokenizer.encode([chinese], keep_end=True)
+    world, boundary = reference("left")("\u4e16\u754c", add_special_tokens=False)["input_ids"]
+    assert item.token_ids.tolist() == [101, *[world, boundary] * 127, 102]
+    assert item.truncated
+
+
+def test_longest_start_of_a_title() -> None:
+    tokenizer = minilm().tokenizer
+    assert tokenizer.prefix("flow over a wing", 3) == ("flow over a", 3)
+    assert tokenizer.prefix("flow over a wing", 4) == ("flow over a wing", 4)
+    start, tokens = tokenizer.prefix("word " * 400_000, 60)
+    assert (start, tokens) == (("word " * 60).strip(), 60)
+    # 100 characters are one token at most; of a token no more than 32 are looked at.
+    assert tokenizer.prefix("x" * 2_000_000, 60) == ("x" * 60 * 32, 1)
+
+
+async def test_many_empty_texts_do_not_hold_the_loop() -> None:
+    others = asyncio.Event()
+    asyncio.get_running_loop().call_soon(others.set)
+    items = await minilm().tokenizer.encode_off_loop([""] * 2_048)
+    assert [item.tokens for item in items] == [2] * 2_048
+    assert others.is_set()
 
 
 async def test_short_and_long_texts_off_the_loop() -> None:
