@@ -28,6 +28,8 @@ from sirdar.v1 import (
 # Metadata has 8 KiB in all; names that differ only after so many characters share.
 _TENANT_CHARACTERS = 256
 _tenant: ContextVar[str] = ContextVar("tenant", default="")
+# An embedder that is older says nothing of a model's state.
+_NOT_SERVED = {common_pb2.MODEL_STATE_LOADING, common_pb2.MODEL_STATE_UNLOADING}
 
 Reply = TypeVar("Reply")
 Reply_co = TypeVar("Reply_co", covariant=True)
@@ -156,6 +158,8 @@ class Embedder(Tier):
             texts=texts,
             input_type=embedder_pb2.INPUT_TYPE_DOCUMENT,
             expected_fingerprint=space.fingerprint,
+            # However many sentences: a user waits for the highlights.
+            priority=common_pb2.PRIORITY_INTERACTIVE,
         )
         response = await self.call(self._stub.EmbedTexts, request, limit_seconds)
         return [item.vector if item.HasField("vector") else None for item in response.embeddings]
@@ -192,8 +196,10 @@ class Embedder(Tier):
         return list(response.documents)
 
     async def models(self, limit_seconds: float) -> list[common_pb2.ModelInfo]:
+        """Those that can be asked for, the default first."""
         request = embedder_pb2.EmbedderServiceListModelsRequest()
-        return list((await self.call(self._stub.ListModels, request, limit_seconds)).models)
+        response = await self.call(self._stub.ListModels, request, limit_seconds)
+        return [model for model in response.models if model.state not in _NOT_SERVED]
 
 
 class Retriever(Tier):
@@ -245,7 +251,10 @@ class Reranker(Tier):
         than two: they have no order.
         """
         request = reranker_pb2.RerankPassagesRequest(
-            options=reranker_pb2.RerankOptions(query=query, raw_scores=True),
+            # However many passages: a user waits for the search.
+            options=reranker_pb2.RerankOptions(
+                query=query, raw_scores=True, priority=common_pb2.PRIORITY_INTERACTIVE
+            ),
             passages=[
                 reranker_pb2.RerankPassage(id=str(place), text=text)
                 for place, text in enumerate(passages)

@@ -5,9 +5,6 @@ from gateway.catalog import Catalog
 from sirdar.errors import InvalidArgument, NotFound
 from sirdar.v1 import collection_pb2, common_pb2, retriever_pb2
 
-# An embedder that is older says nothing of a model's state.
-_NOT_SERVED = {common_pb2.MODEL_STATE_LOADING, common_pb2.MODEL_STATE_UNLOADING}
-
 
 class Collections:
     def __init__(
@@ -41,8 +38,7 @@ class Collections:
         )
 
     async def _space(self, wanted: common_pb2.EmbeddingSpace) -> common_pb2.EmbeddingSpace:
-        listed = await self._embedder.models(self._limit_seconds)
-        models = [model for model in listed if model.state not in _NOT_SERVED]
+        models = await self._embedder.models(self._limit_seconds)
         for model in models:
             named = (
                 model.model.name == wanted.model.name
