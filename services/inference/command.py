@@ -67,22 +67,28 @@ def models(
         trust_remote_code,
     )
     everything = engine is EngineChoice.ALL or precision is PrecisionChoice.ALL
-    failed = seen = 0
+    failed = seen = met = 0
     header = f"{'engine':<10}{'precision':<11}{'lowest cosine':<15}{'least':<8}verdict\n"
     try:
         for one in verify(ModelSource(name, revision), options):
             print(f"{header}{_row(one)}", flush=True)
             header = ""
+            met += 1
             seen += one.verdict == "good"
             failed += one.verdict == "bad" or (one.verdict == "not here" and not everything)
     except SirdarError as error:
         print(f"error: {error.message}", file=sys.stderr)
         sys.exit(1)
     if not seen and not failed:
-        print(
-            f"error: nothing to compare: {engine.value} has no {precision.value}", file=sys.stderr
-        )
+        print(f"error: nothing to compare: {_nothing(engine, precision, met)}", file=sys.stderr)
     sys.exit(1 if failed or not seen else 0)
+
+
+def _nothing(engine: EngineChoice, precision: PrecisionChoice, met: int) -> str:
+    """Why not one of the `met` engines and precisions that were asked for was compared."""
+    if met:
+        return "none of these can run here; the rows above say why"
+    return f"{engine.value} has no {precision.value}"
 
 
 def _row(one: "Verification") -> str:

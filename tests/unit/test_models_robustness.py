@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
 
 from services.inference import loading, starting
 from services.inference.batch import TokenBatch, TokenizedItem
@@ -19,6 +21,7 @@ from services.inference.loading import EngineOptions, load_model
 from services.inference.openvino_engine import cpu_precision
 from services.inference.parity import MIN_COSINE, compute_all, concordance, cosines
 from services.inference.source import ModelSource
+from sirdar.cli.main import app
 from sirdar.errors import FailedPrecondition, InvalidArgument
 from tests.small_model import save_tiny_model
 
@@ -182,6 +185,21 @@ def test_engine_that_is_not_installed_says_what_to_install(
     with pytest.raises(FailedPrecondition, match=rf"{package}.*\[{extra}\]") as caught:
         load_model(ModelSource(str(tiny)), options(cache, engine, precision))
     assert caught.value.reason == "ENGINE_NOT_INSTALLED"
+
+
+def test_command_says_that_nothing_that_was_asked_for_is_installed(
+    tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name)
+    )
+    monkeypatch.setattr(structlog, "configure", lambda **_: None)
+    command = ["models", "verify", str(tiny), "--engine", "onnx", "--cache-folder", str(cache)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert "not here: the engine onnx needs what is not installed" in result.output
+    assert "none of these can run here" in result.output
 
 
 def test_code_of_a_model_is_another_recipe(tiny: Path, tmp_path: Path) -> None:
