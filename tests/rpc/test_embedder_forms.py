@@ -274,8 +274,8 @@ async def test_refused_truncation_is_an_error_of_the_text_alone(
 
 async def test_texts_that_were_cut_are_counted(stub: "EmbedderServiceAsyncStub") -> None:
     def count() -> float:
-        labels = {"model": tiny()}
-        name = "sirdar_embedder_truncated_texts_total"
+        labels = {"model": tiny(), "class": "interactive"}
+        name = "sirdar_inference_truncated_items_total"
         return REGISTRY.get_sample_value(name, labels) or 0
 
     before = count()
