@@ -106,7 +106,7 @@ class Batcher:
 
     @property
     def stuck_seconds(self) -> float:
-        """For how long the engine has been at its oldest batch, or every batch has failed."""
+        """For how long the engine has been at its oldest batch, or has failed at anything."""
         now = time.monotonic()
         oldest = max((now - started for _, started, _ in self._running.values()), default=0.0)
         first, last = self._failing or (0.0, 0.0)
@@ -264,14 +264,16 @@ class Batcher:
                 return
             self._halve(lane, batch)
         except Exception as error:
-            now = time.monotonic()
-            self._failing = (self._failing[0] if self._failing else now, now)
             if len(batch) > 1:
                 self._halve(lane, batch)
                 return
             log.error("the model failed on one item", tokens=width, exc_info=error)
             lane.metrics.failed.inc()
             batch[0].fail(Internal(f"the model failed: {error}", reason="MODEL_FAILED"))
+            # An item that nothing can be made of says nothing of the engine.
+            if not await self._threads.works(stream):
+                now = time.monotonic()
+                self._failing = (self._failing[0] if self._failing else now, now)
         else:
             self._failing = None
             # First of all: somebody waits for it.

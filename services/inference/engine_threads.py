@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from services.inference.batch import TokenBatch, TokenizedItem
 from services.inference.engine import Engine
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 # How long an engine may take for its last batches when it is freed.
 _SHUTDOWN_SECONDS = 10.0
@@ -41,6 +44,16 @@ class EngineThreads:
         """Raises what the engine raises. Cancelled, the thread goes on to the end of the batch."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._run, items, stream)
+
+    async def works(self, stream: int) -> bool:
+        """Whether the engine can compute anything at all: the smallest batch that there is."""
+        item = TokenizedItem(np.full(1, self._pad_token_id, np.int64), np.zeros(1, np.int64))
+        try:
+            await self.run([item], stream)
+        except Exception as error:
+            log.error("the engine fails whatever it is asked", exc_info=error)
+            return False
+        return True
 
     async def shutdown(self) -> None:
         """Waits for the last batches, which cannot be interrupted, unless the engine hangs."""

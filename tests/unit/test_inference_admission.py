@@ -349,7 +349,8 @@ async def test_halves_of_a_failed_batch_let_interactive_work_pass_and_skip_the_c
         await urgent
     assert list(result.failures) == [0]
     assert result.rows[1, 0] == 3
-    assert engine.batches == [[POISON, 3, 4, 5], [6], [POISON, 3], [POISON], [3]]
+    # [0] is the engine's own: whether it works at all.
+    assert engine.batches == [[POISON, 3, 4, 5], [6], [POISON, 3], [POISON], [0], [3]]
 
 
 async def test_an_item_without_tokens_is_an_error_of_its_own() -> None:
@@ -377,13 +378,21 @@ async def test_a_fault_in_the_queue_ends_what_waits_not_the_worker(
     assert result.rows[0, 0] == 3
 
 
-async def test_an_engine_that_fails_everything_makes_no_progress() -> None:
+async def test_an_engine_that_fails_everything_makes_no_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     engine = GatedEngine()
     engine.gate.set()
     async with running(engine) as batcher:
         for _ in range(2):
             await batcher.run([item(POISON)], INTERACTIVE)
             await asyncio.sleep(0.05)
+        assert batcher.stuck_seconds == 0  # it was the item
+        monkeypatch.setattr(engine, "run", None)
+        for _ in range(2):
+            await batcher.run([item(2)], INTERACTIVE)
+            await asyncio.sleep(0.05)
         assert batcher.stuck_seconds >= 0.05
+        monkeypatch.undo()
         await batcher.run([item(2)], INTERACTIVE)
         assert batcher.stuck_seconds == 0
