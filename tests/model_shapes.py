@@ -1,5 +1,6 @@
 """Tiny random models of the shapes of five well-known ones, each with its kind of tokenizer."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from sentence_transformers.sentence_transformer.modules import (
     Transformer,
 )
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordPieceTrainer
+from tokenizers.trainers import BpeTrainer, UnigramTrainer
 from transformers import (
     BertConfig,
     BertModel,
@@ -77,25 +78,32 @@ def save_shape(shape: Shape, folder: Path) -> Path:
 
 def _wordpiece() -> PreTrainedTokenizerFast:
     """As BERT's: [CLS] text [SEP], types of tokens, the padding is token 0."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = WordPieceTrainer(vocab_size=600, special_tokens=_BERT_SPECIALS, show_progress=False)
-    tokenizer.train_from_iterator(golden_texts(), trainer)
+    tokenizer = _bert_pieces(_BERT_SPECIALS, "[UNK]")
     return _wrapped(tokenizer, ("[CLS]", "[SEP]", "[PAD]", "[UNK]"), types=True)
 
 
 def _wordpiece_of_mpnet() -> PreTrainedTokenizerFast:
     """As MPNet's: BERT's pieces between RoBERTa's marks; the padding is token 1."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = WordPieceTrainer(
-        vocab_size=600, special_tokens=_ROBERTA_SPECIALS, show_progress=False
-    )
-    tokenizer.train_from_iterator(golden_texts(), trainer)
+    tokenizer = _bert_pieces(_ROBERTA_SPECIALS, "<unk>")
     return _wrapped(tokenizer, ("<s>", "</s>", "<pad>", "<unk>"), types=False)
+
+
+def _bert_pieces(specials: list[str], unknown: str) -> Tokenizer:
+    """Letters and frequent words. The library's trainer gives other pieces in every process."""
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    words: Counter[str] = Counter()
+    for text in golden_texts():
+        split = splitter.pre_tokenize_str(normalizer.normalize_str(text))
+        words.update(word for word, _ in split)
+    letters = sorted({letter for word in words for letter in word})
+    frequent = sorted(words, key=lambda word: (-words[word], word))[:200]
+    pieces = [*specials, *letters, *(f"##{letter}" for letter in letters), *frequent]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
 
 
 def _byte_pairs() -> PreTrainedTokenizerFast:
