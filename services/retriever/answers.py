@@ -72,10 +72,10 @@ def receipt(item: Receipt) -> document_pb2.WriteReceipt:
     )
 
 
-def write_outcome(document_id: str, result: WriteResult) -> retriever_pb2.WriteOutcome:
+def write_outcome(document_id: str, result: WriteResult) -> document_pb2.WriteOutcome:
     if isinstance(result, SirdarError):
-        return retriever_pb2.WriteOutcome(document_id=document_id, error=to_status(result))
-    return retriever_pb2.WriteOutcome(document_id=document_id, receipt=receipt(result))
+        return document_pb2.WriteOutcome(document_id=document_id, error=to_status(result))
+    return document_pb2.WriteOutcome(document_id=document_id, receipt=receipt(result))
 
 
 def delete_outcome(document_id: str, result: Deletion | SirdarError) -> document_pb2.DeleteOutcome:

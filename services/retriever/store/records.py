@@ -179,6 +179,9 @@ class Change:
     The document's live passages are `passage_ids` (int64) from now on, none
     after a deletion; `vectors` is float16 of shape (len(passage_ids),
     dimensions). `kept`: the passages are those of before, and not repeated.
+    `metadata` is the document's from now on, empty after a deletion. `title`,
+    `text` and `spans` are there when the change has just been written, and
+    empty in one that is read back from the log.
     """
 
     position: Position
@@ -186,3 +189,11 @@ class Change:
     passage_ids: NDArray[np.int64]
     vectors: NDArray[np.float16]
     kept: bool = False
+    metadata: bytes = b""
+    title: str = ""
+    text: str = ""
+    spans: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def deleted(self) -> bool:
+        return not self.kept and len(self.passage_ids) == 0

@@ -142,7 +142,14 @@ def _keep(
         (position.seq, version, now_ns, item.metadata, existing.key),
     )
     receipt = Receipt(position, version, existing.passages, True, now_ns)
-    return receipt, Change(position, existing.key, NO_IDS, np.empty((0, 0), np.float16), kept=True)
+    return receipt, Change(
+        position,
+        existing.key,
+        NO_IDS,
+        np.empty((0, 0), np.float16),
+        kept=True,
+        metadata=item.metadata,
+    )
 
 
 def _replace(
@@ -188,7 +195,14 @@ def _replace(
     ).fetchone()
     ids = _insert_passages(connection, key, item)
     return Receipt(position, version, passages, False, now_ns), Change(
-        position, key, ids, item.vectors
+        position,
+        key,
+        ids,
+        item.vectors,
+        metadata=item.metadata,
+        title=item.title,
+        text=item.text,
+        spans=item.spans,
     )
 
 

@@ -95,7 +95,7 @@ def changes(
     connection: sqlite3.Connection, generation: Generation, shard: int, after_seq: int
 ) -> Iterator[Change]:
     rows = connection.execute(
-        "SELECT d.seq, d.key, p.id, v.data FROM document d"
+        "SELECT d.seq, d.key, d.metadata, p.id, v.data FROM document d"
         " LEFT JOIN passage p ON p.document_key = d.key"
         " LEFT JOIN vector v ON v.passage_id = p.id"
         " WHERE d.generation_key = ? AND d.shard = ? AND d.seq > ?"
@@ -103,8 +103,8 @@ def changes(
         (generation.key, shard, after_seq),
     )
     dimensions = generation.space.dimensions
-    for (seq, key), group in groupby(rows, key=lambda row: (row[0], row[1])):
-        found = [(passage_id, data) for _, _, passage_id, data in group if passage_id is not None]
+    for (seq, key, metadata), group in groupby(rows, key=lambda row: row[:3]):
+        found = [(row[3], row[4]) for row in group if row[3] is not None]
         position = Position(generation.key, shard, seq)
         if not found:
             yield Change(position, key, NO_IDS, np.empty((0, dimensions), np.float16))
@@ -116,7 +116,7 @@ def changes(
                 "restore the database from a backup"
             )
         vectors = np.frombuffer(b"".join(data), "<f2").reshape(len(ids), dimensions)
-        yield Change(position, key, np.array(ids, np.int64), vectors)
+        yield Change(position, key, np.array(ids, np.int64), vectors, metadata=metadata)
 
 
 def _stored(generation: Generation, row: tuple[Any, ...]) -> StoredDocument:
