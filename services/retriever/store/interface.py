@@ -16,6 +16,7 @@ from services.retriever.store.records import (
     Generation,
     Passage,
     StoredDocument,
+    TextChange,
     WriteResult,
 )
 
@@ -95,6 +96,11 @@ class Store(Protocol):
 
     def changes(self, generation: Generation, shard: int, after_seq: int) -> Iterator[Change]:
         """The log of a shard beyond a sequence: one change a document, in their order."""
+        ...
+
+    def texts(self, generation: Generation, shard: int, after_seq: int) -> Iterator[TextChange]:
+        """The log of a shard beyond a sequence as its words: one change a document, in
+        their order."""
         ...
 
     def close(self) -> None:

@@ -39,6 +39,14 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class LexicalSettings:
+    """The lexical index of a collection; `language` is one of `lexical.analyzers.LANGUAGES`."""
+
+    enabled: bool = True
+    language: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionDefinition:
     """A collection to create."""
 
@@ -52,6 +60,7 @@ class CollectionDefinition:
     shards: int
     index_kind: str
     similarity: Similarity
+    lexical: LexicalSettings = LexicalSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,7 @@ class Collection:
     updated_ns: int
     documents: int
     passages: int
+    lexical: LexicalSettings = LexicalSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,3 +207,26 @@ class Change:
     @property
     def deleted(self) -> bool:
         return not self.kept and len(self.passage_ids) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class TextChange:
+    """What a committed write means for the words of its shard.
+
+    The document's live passages are `passage_ids` from now on, none after a
+    deletion; `spans` says where each is in `text`. `kept`: they are those of
+    before, and not repeated.
+    """
+
+    seq: int
+    document_key: int
+    passage_ids: tuple[int, ...]
+    title: str
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    kept: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it holds in memory while it waits."""
+        return 256 + 2 * len(self.text) + 64 * len(self.spans)

@@ -17,6 +17,7 @@ from services.retriever.store.records import (
     Position,
     Receipt,
     StoredDocument,
+    TextChange,
 )
 from services.retriever.store.sqlite.documents import NO_IDS
 from sirdar.errors import DataLoss, NotFound
@@ -117,6 +118,28 @@ def changes(
             )
         vectors = np.frombuffer(b"".join(data), "<f2").reshape(len(ids), dimensions)
         yield Change(position, key, np.array(ids, np.int64), vectors, metadata=metadata)
+
+
+def texts(
+    connection: sqlite3.Connection, generation: Generation, shard: int, after_seq: int
+) -> Iterator[TextChange]:
+    # A long document's text comes once, not with each of its passages.
+    rows = connection.execute(
+        "SELECT d.seq, d.key, CASE WHEN p.position > 0 THEN '' ELSE d.title END,"
+        " CASE WHEN p.position > 0 THEN '' ELSE d.text END,"
+        " p.id, p.span_start, p.span_end FROM document d"
+        " LEFT JOIN passage p ON p.document_key = d.key"
+        " WHERE d.generation_key = ? AND d.shard = ? AND d.seq > ?"
+        " ORDER BY d.seq, p.position",
+        (generation.key, shard, after_seq),
+    )
+    for (seq, key), group in groupby(rows, key=lambda row: row[:2]):
+        found = list(group)
+        title, text = found[0][2:4]
+        here = [row[4:] for row in found if row[4] is not None]
+        ids = tuple(row[0] for row in here)
+        spans = tuple((row[1], row[2]) for row in here)
+        yield TextChange(seq, key, ids, title, text, spans)
 
 
 def _stored(generation: Generation, row: tuple[Any, ...]) -> StoredDocument:

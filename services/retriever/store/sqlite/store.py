@@ -22,6 +22,7 @@ from services.retriever.store.records import (
     Generation,
     Passage,
     StoredDocument,
+    TextChange,
     WriteResult,
 )
 from services.retriever.store.sqlite import collections, documents, reads
@@ -126,6 +127,10 @@ class SqliteStore:
     def changes(self, generation: Generation, shard: int, after_seq: int) -> Iterator[Change]:
         with self._reading() as connection:
             yield from reads.changes(connection, generation, shard, after_seq)
+
+    def texts(self, generation: Generation, shard: int, after_seq: int) -> Iterator[TextChange]:
+        with self._reading() as connection:
+            yield from reads.texts(connection, generation, shard, after_seq)
 
     def close(self) -> None:
         if self._closed:
