@@ -1,9 +1,12 @@
 """From what the retriever works with to the messages of answers."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.retriever.catalog import OpenCollection
-from services.retriever.retriever import CoveredAnswer
+from services.retriever.retriever import CoveredAnswer, PassageSearch
 from services.retriever.search import Found
 from services.retriever.shard import Shard, ShardState
 from services.retriever.store.placement import shard_of
@@ -32,6 +35,10 @@ _STATES = {
 }
 
 
+class _Candidates(Protocol):
+    def add(self, *, passage: int, score: float) -> object: ...
+
+
 def collection(item: Collection) -> collection_pb2.Collection:
     return collection_pb2.Collection(
         namespace=item.namespace,
@@ -44,6 +51,9 @@ def collection(item: Collection) -> collection_pb2.Collection:
         updated=_timestamp(item.updated_ns),
         documents=item.documents,
         passages=item.passages,
+        lexical=collection_pb2.LexicalSettings(
+            enabled=item.lexical.enabled, language=item.lexical.language
+        ),
     )
 
 
@@ -95,20 +105,28 @@ def stored_document(item: StoredDocument) -> document_pb2.StoredDocument:
 
 
 def search_response(
-    covered: CoveredAnswer, item: Generation
+    covered: CoveredAnswer, search: PassageSearch, item: Generation
 ) -> retriever_pb2.SearchPassagesResponse:
-    answer = covered.answer
     response = retriever_pb2.SearchPassagesResponse(
         coverage=common_pb2.Coverage(
             shards_asked=covered.shards_asked,
             shards_answered=covered.shards_asked - len(covered.missing_shards),
             missing_shards=covered.missing_shards,
-            pending_writes=answer.pending_writes,
+            pending_writes=covered.pending_writes,
         ),
         generation=generation(item),
+        missing_lexical_shards=covered.lexical.missing_shards if covered.lexical else None,
     )
-    for found in answer.found:
-        _candidates(response.results.add(), found, answer.passages, item.shards)
+    passages = covered.passages()
+    dense: dict[int, Found] = {}
+    if covered.dense is not None:
+        dense = dict(zip(search.vector_places, covered.dense.found, strict=True))
+    for place in range(len(search.words)):
+        result = response.results.add()
+        lists = [(result.dense, dense.get(place))]
+        if covered.lexical is not None:
+            lists.append((result.lexical, covered.lexical.found[place]))
+        _fill(result, lists, passages, item.shards)
     return response
 
 
@@ -127,30 +145,42 @@ def shard_status(collection_: OpenCollection, shard: Shard) -> retriever_pb2.Sha
         tombstones=dead,
         growing_segments=shard.growing_segments,
         sealed_segments=shard.sealed_segments,
+        lexical_seq=shard.lexical.visible.value if shard.lexical else None,
     )
 
 
-def _candidates(
+def _fill(
     result: retriever_pb2.PassageCandidates,
-    found: Found,
+    lists: Sequence[tuple[_Candidates, Found | None]],
     passages: dict[int, Passage],
     shards: int,
 ) -> None:
-    for place, (score, passage_id) in enumerate(zip(found.scores, found.ids, strict=True)):
-        result.dense.add(passage=place, score=score)
-        passage = passages[passage_id]
-        candidate = result.passages.add(
-            document_id=passage.document_id,
-            index=passage.position,
-            shard=shard_of(passage.document_id, shards),
-            text=passage.text,
-            title=passage.title,
-            version=passage.version,
-        )
-        candidate.span.start = passage.start
-        candidate.span.end = passage.end
-        if passage.metadata:
-            candidate.MergeFromString(passage.metadata)
+    """The candidates of one query, and each of their passages once."""
+    places: dict[int, int] = {}
+    for candidates, found in lists:
+        if found is None:
+            continue
+        for score, passage_id in zip(found.scores, found.ids, strict=True):
+            place = places.get(passage_id)
+            if place is None:
+                place = places[passage_id] = len(places)
+                _add_passage(result, passages[passage_id], shards)
+            candidates.add(passage=place, score=score)
+
+
+def _add_passage(result: retriever_pb2.PassageCandidates, passage: Passage, shards: int) -> None:
+    candidate = result.passages.add(
+        document_id=passage.document_id,
+        index=passage.position,
+        shard=shard_of(passage.document_id, shards),
+        text=passage.text,
+        title=passage.title,
+        version=passage.version,
+    )
+    candidate.span.start = passage.start
+    candidate.span.end = passage.end
+    if passage.metadata:
+        candidate.MergeFromString(passage.metadata)
 
 
 def _timestamp(nanoseconds: int) -> Timestamp:

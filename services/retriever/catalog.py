@@ -9,6 +9,7 @@ from shutil import rmtree
 import structlog
 from prometheus_client import Gauge
 
+from services.retriever.lexical.indexer import Indexer
 from services.retriever.sealer import Sealer
 from services.retriever.segment import SegmentView
 from services.retriever.shard import Shard, ShardState
@@ -61,9 +62,12 @@ class OpenCollection:
 class Catalog:
     """Collections by name. Opened and closed by one task; looked up from any thread."""
 
-    def __init__(self, segments: Path, sealer: Sealer, *, seal_vectors: int) -> None:
+    def __init__(
+        self, segments: Path, sealer: Sealer, indexer: Indexer, *, seal_vectors: int
+    ) -> None:
         self._segments = segments
         self._sealer = sealer
+        self._indexer = indexer
         self._seal_vectors = seal_vectors
         self._by_name: dict[tuple[str, str], OpenCollection] = {}
         self._by_generation: dict[int, OpenCollection] = {}
@@ -100,6 +104,14 @@ class Catalog:
         self._by_generation[generation.key] = opened
         committed = store.committed_seqs(generation)
         for shard in shards:
+            if collection.lexical.enabled:
+                shard.lexical = self._indexer.open(
+                    shard.folder.lexical,
+                    generation,
+                    shard.number,
+                    collection.lexical.language,
+                    committed[shard.number],
+                )
             state = shard.folder.open(committed[shard.number])
             shard.restore(state)
             _replay(shard, store, state.covered_seq)
@@ -115,6 +127,7 @@ class Catalog:
         self._by_generation.pop(collection.generation.key, None)
         for shard in collection.shards:
             shard.dropped = True
+        self._indexer.forget(shard.lexical for shard in collection.shards if shard.lexical)
         rmtree(self._segments / str(collection.generation.key), ignore_errors=True)
         for gauge in (VECTORS, TOMBSTONES):
             gauge.remove(namespace, name)
@@ -131,7 +144,10 @@ class Catalog:
         for (key, number), group in groupby(sorted(changes, key=place), key=place):
             collection = self._by_generation.get(key)
             if collection is not None:
-                _apply(collection, collection.shards[number], list(group))
+                shard, of_shard = collection.shards[number], list(group)
+                _apply(collection, shard, of_shard)
+                if shard.lexical is not None:
+                    self._indexer.feed(shard.lexical, of_shard)
 
     def _shard(self, generation: Generation, number: int) -> Shard:
         path = self._segments / str(generation.key) / str(number)

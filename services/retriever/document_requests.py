@@ -8,13 +8,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from services.retriever import requests, vectors
+from services.retriever.lexical.query import MAX_QUERY_CHARACTERS
 from services.retriever.retriever import Consistency, PassageSearch
 from services.retriever.store.records import DocumentWrite, Generation, Position
 from services.retriever.tokens import read_consistency_token
 from sirdar.errors import FailedPrecondition, InvalidArgument, Unimplemented
 from sirdar.v1 import common_pb2
 from sirdar.v1.document_pb2 import Document, MetadataValue
-from sirdar.v1.retriever_pb2 import CandidatePassage, EmbeddedPassageWrite, SearchPassagesRequest
+from sirdar.v1.retriever_pb2 import (
+    CandidatePassage,
+    EmbeddedPassageWrite,
+    PassageQuery,
+    SearchPassagesRequest,
+)
 from sirdar.v1.retriever_pb2 import DocumentWrite as DocumentWriteMessage
 
 MAX_METADATA_KEYS = 64
@@ -82,7 +88,10 @@ def document_write(
     )
 
 
-def passage_search(request: SearchPassagesRequest, generation: Generation) -> PassageSearch:
+def passage_search(
+    request: SearchPassagesRequest, generation: Generation, *, lexical: bool
+) -> PassageSearch:
+    """`lexical`: the collection has a lexical index."""
     if not 1 <= len(request.queries) <= MAX_QUERIES:
         raise InvalidArgument.field(
             "queries", f"must be 1 to {MAX_QUERIES}, not {len(request.queries)}"
@@ -91,27 +100,46 @@ def passage_search(request: SearchPassagesRequest, generation: Generation) -> Pa
         raise InvalidArgument.field(
             "candidates", f"must be 1 to {MAX_CANDIDATES}, not {request.candidates}"
         )
-    for at, query in enumerate(request.queries):
-        if query.lexical:
-            raise Unimplemented(
-                "the collection has no lexical index; ask for dense candidates",
-                reason="LEXICAL_NOT_AVAILABLE",
-            )
-        if not query.HasField("vector"):
-            raise InvalidArgument.field(f"queries[{at}].vector", "must be given")
-    check_fingerprint(request.fingerprint, generation)
+    words = _words(request.queries, lexical=lexical)
+    places = tuple(at for at, query in enumerate(request.queries) if query.HasField("vector"))
+    if places:
+        check_fingerprint(request.fingerprint, generation)
     if request.consistency not in _CONSISTENCIES:
         raise InvalidArgument.field("consistency", "is not known")
-    fields = [f"queries[{at}].vector" for at in range(len(request.queries))]
+    fields = [f"queries[{at}].vector" for at in places]
+    given = [request.queries[at].vector for at in places]
     return PassageSearch(
-        queries=vectors.decode([query.vector for query in request.queries], fields, generation),
+        queries=vectors.decode(given, fields, generation),
         candidates=request.candidates,
         exact=request.exact,
         documents_with_text=_documents_with_text(request),
         shards=_shards(request.shards, generation),
         consistency=_CONSISTENCIES[request.consistency],
         seen=_seen(request.consistency_tokens, generation),
+        vector_places=places,
+        words=words,
     )
+
+
+def _words(queries: Sequence[PassageQuery], *, lexical: bool) -> tuple[str, ...]:
+    """What each query asks the lexical index; empty: nothing."""
+    for at, query in enumerate(queries):
+        if not query.lexical:
+            if not query.HasField("vector"):
+                raise InvalidArgument.field(
+                    f"queries[{at}].vector", "must be given, or words for `lexical`"
+                )
+        elif not lexical:
+            raise Unimplemented(
+                "the collection has no lexical index; ask for dense candidates",
+                reason="LEXICAL_NOT_AVAILABLE",
+            )
+        elif len(query.lexical) > MAX_QUERY_CHARACTERS:
+            raise InvalidArgument.field(
+                f"queries[{at}].lexical",
+                f"must be at most {MAX_QUERY_CHARACTERS} characters, not {len(query.lexical)}",
+            )
+    return tuple(query.lexical for query in queries)
 
 
 def _documents_with_text(request: SearchPassagesRequest) -> int | None:

@@ -6,10 +6,12 @@ Raises InvalidArgument that names the field by its path.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from services.retriever.lexical.analyzers import LANGUAGES, NO_LANGUAGE, is_language
 from services.retriever.sealed import FACTORIES
 from services.retriever.store.records import (
     CollectionDefinition,
     CollectionUpdate,
+    LexicalSettings,
     Similarity,
     Space,
 )
@@ -84,7 +86,9 @@ def no_nul(value: str, field: str) -> str:
     return value
 
 
-def definition(message: collection_pb2.Collection, default_shards: int) -> CollectionDefinition:
+def definition(
+    message: collection_pb2.Collection, default_shards: int, default_language: str
+) -> CollectionDefinition:
     generation = message.generation
     shards = generation.shards or default_shards
     if not 1 <= shards <= MAX_SHARDS:
@@ -108,6 +112,7 @@ def definition(message: collection_pb2.Collection, default_shards: int) -> Colle
         shards=shards,
         index_kind=index_kind,
         similarity=_SIMILARITIES[generation.similarity],
+        lexical=_lexical(message.lexical, default_language),
     )
 
 
@@ -129,6 +134,16 @@ def update(request: RetrieverServiceUpdateCollectionRequest) -> CollectionUpdate
         labels=_labels(message.labels) if "labels" in paths else None,
         rerank=message.rerank.SerializeToString() if "rerank" in paths else None,
     )
+
+
+def _lexical(message: collection_pb2.LexicalSettings, default_language: str) -> LexicalSettings:
+    language = message.language or default_language
+    if not is_language(language):
+        raise InvalidArgument.field(
+            "collection.lexical.language",
+            f"must be {NO_LANGUAGE} or one of {', '.join(LANGUAGES)}",
+        )
+    return LexicalSettings(message.enabled or not message.HasField("enabled"), language)
 
 
 def _space(generation: collection_pb2.Generation) -> Space:

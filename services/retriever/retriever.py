@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from threading import Lock
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import structlog
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from services.retriever.catalog import Catalog, OpenCollection
 from services.retriever.data_folder import own
+from services.retriever.lexical.indexer import Indexer
+from services.retriever.lexical.search import LexicalSearcher, WordAnswer, WordSearch
 from services.retriever.sealer import Sealer
 from services.retriever.search import SearchAnswer, Searcher, SearchRequest
 from services.retriever.settings import RetrieverSettings
@@ -31,6 +33,7 @@ from services.retriever.store.records import (
     DocumentState,
     DocumentWrite,
     Generation,
+    Passage,
     Position,
     StoredDocument,
     WriteResult,
@@ -61,26 +64,55 @@ class PassageSearch:
     shards: tuple[int, ...]
     consistency: Consistency
     seen: tuple[Position, ...]
+    # The queries of the message that `queries` are of, and the words of each of its queries.
+    vector_places: tuple[int, ...]
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CoveredAnswer:
-    """An answer and the shards that it does not speak for."""
+    """An answer and the shards that it does not speak for.
 
-    answer: SearchAnswer
+    None: vectors, or words, were not asked for.
+    """
+
+    dense: SearchAnswer | None
+    lexical: WordAnswer | None
     shards_asked: int
     missing_shards: tuple[int, ...]
+
+    @property
+    def pending_writes(self) -> int:
+        answers = (self.dense, self.lexical)
+        return max((answer.pending_writes for answer in answers if answer), default=0)
+
+    def passages(self) -> dict[int, Passage]:
+        """Of both, with text where one of them has it."""
+        dense = self.dense.passages if self.dense else {}
+        lexical = self.lexical.passages if self.lexical else {}
+        return dense | {
+            key: passage for key, passage in lexical.items() if passage.text or key not in dense
+        }
 
 
 class Retriever:
     """What the servicer calls. Everything that blocks runs in threads."""
 
     def __init__(
-        self, store: Store, catalog: Catalog, searcher: Searcher, settings: RetrieverSettings
+        self,
+        store: Store,
+        catalog: Catalog,
+        searcher: Searcher,
+        words: LexicalSearcher,
+        indexer: Indexer,
+        settings: RetrieverSettings,
     ) -> None:
         self.catalog = catalog
         self._store = store
         self._searcher = searcher
+        self._words = words
+        self._indexer = indexer
+        self._max_lexical_behind = settings.max_lexical_behind
         self._pool = ThreadPoolExecutor(settings.read_threads, "retriever-read")
         self._max_full_segments = settings.max_full_segments
         self._max_wait_seconds = settings.max_consistency_wait_seconds
@@ -134,6 +166,14 @@ class Retriever:
                 reason="INDEX_BEHIND",
                 retry_after=timedelta(seconds=1),
             )
+        behind = (shard.lexical.behind for shard in collection.shards if shard.lexical)
+        if max(behind, default=0) >= self._max_lexical_behind:
+            raise ResourceExhausted(
+                f"{collection.namespace}/{collection.name} grows faster than its words are "
+                "indexed; send slower",
+                reason="LEXICAL_BEHIND",
+                retry_after=timedelta(seconds=1),
+            )
         return await asyncio.wrap_future(self._store.write_documents(collection.generation, writes))
 
     async def delete(self, generation: Generation, ids: Sequence[str]) -> list[Deletion]:
@@ -159,6 +199,17 @@ class Retriever:
         asked = [collection.shards[number] for number in search.shards] or collection.shards
         shards = tuple(shard for shard in asked if shard.state is ShardState.READY)
         await self._await_consistency(collection.generation, shards, search)
+        missing = tuple(shard.number for shard in asked if shard not in shards)
+        dense, lexical = await asyncio.gather(
+            self._search_vectors(shards, search), self._search_words(shards, search)
+        )
+        return CoveredAnswer(dense, lexical, len(asked), missing)
+
+    async def _search_vectors(
+        self, shards: tuple[Shard, ...], search: PassageSearch
+    ) -> SearchAnswer | None:
+        if not search.vector_places:
+            return None
         request = SearchRequest(
             shards,
             search.queries,
@@ -167,9 +218,17 @@ class Retriever:
             search.documents_with_text,
             deadline(),
         )
-        answer = await asyncio.wrap_future(self._searcher.submit(request))
-        missing = tuple(shard.number for shard in asked if shard not in shards)
-        return CoveredAnswer(answer, len(asked), missing)
+        return await asyncio.wrap_future(self._searcher.submit(request))
+
+    async def _search_words(
+        self, shards: tuple[Shard, ...], search: PassageSearch
+    ) -> WordAnswer | None:
+        if not any(search.words):
+            return None
+        request = WordSearch(
+            shards, search.words, search.candidates, search.documents_with_text, deadline()
+        )
+        return await asyncio.wrap_future(self._words.submit(request))
 
     async def _await_consistency(
         self, generation: Generation, shards: Sequence[Shard], search: PassageSearch
@@ -185,9 +244,15 @@ class Retriever:
             needed[position.shard] = max(needed.get(position.shard, 0), position.seq)
         call_deadline = deadline() or time.monotonic() + self._max_wait_seconds
         for shard in shards:
-            await shard.applied.wait(
-                needed.get(shard.number, 0), max(0.0, call_deadline - time.monotonic())
-            )
+            seq = needed.get(shard.number, 0)
+            await shard.applied.wait(seq, max(0.0, call_deadline - time.monotonic()))
+        words = [shard.lexical for shard in shards if shard.lexical and shard.lexical.ready]
+        if any(search.words):
+            for lexical in words:
+                self._indexer.demand(lexical, needed.get(lexical.number, 0))
+            for lexical in words:
+                seq = needed.get(lexical.number, 0)
+                await lexical.visible.wait(seq, max(0.0, call_deadline - time.monotonic()))
 
 
 @asynccontextmanager
@@ -198,7 +263,12 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
     """
     with own(settings.data_folder) as folder:
         sealer = Sealer(build_threads=settings.build_threads)
-        catalog = Catalog(folder.segments, sealer, seal_vectors=settings.seal_vectors)
+        indexer = Indexer(
+            max_writers=settings.max_lexical_writers,
+            max_readers=settings.max_lexical_readers,
+            max_waiting_bytes=settings.max_waiting_lexical_bytes,
+        )
+        catalog = Catalog(folder.segments, sealer, indexer, seal_vectors=settings.seal_vectors)
         store = SqliteStore(
             folder.database, catalog.apply, max_waiting_bytes=settings.max_waiting_write_bytes
         )
@@ -208,7 +278,13 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
             faiss_threads=settings.faiss_threads,
             max_waiting=settings.max_waiting_searches,
         )
-        retriever = Retriever(store, catalog, searcher, settings)
+        words = LexicalSearcher(
+            store,
+            indexer,
+            threads=settings.lexical_search_threads,
+            max_waiting=settings.max_waiting_searches,
+        )
+        retriever = Retriever(store, catalog, searcher, words, indexer, settings)
         try:
             started = time.monotonic()
             await retriever.in_thread(lambda: catalog.open_all(store))
@@ -219,14 +295,17 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
                 seconds=round(time.monotonic() - started, 3),
             )
             sealer.start()
+            indexer.start(store)
             yield retriever
         finally:
-            await asyncio.to_thread(_close, searcher, sealer, retriever, store)
+            await asyncio.to_thread(_close, searcher, words, sealer, retriever, indexer, store)
 
 
-def _close(searcher: Searcher, sealer: Sealer, retriever: Retriever, store: Store) -> None:
-    """Those who use something are closed before it."""
-    searcher.close()
-    sealer.close()
-    retriever.close()
-    store.close()
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+def _close(*parts: _Closes) -> None:
+    """Those who use something come before it."""
+    for part in parts:
+        part.close()

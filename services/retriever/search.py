@@ -216,7 +216,7 @@ class Searcher:
         best = {
             passage_id
             for item in found
-            for passage_id in _best_of_documents(item, passages, documents_with_text)
+            for passage_id in best_of_documents(item, passages, documents_with_text)
         }
         full = self._store.passages(list(best), with_text=True) if best else {}
         # A document that was replaced between the two reads has no answer with its text.
@@ -224,7 +224,7 @@ class Searcher:
         return bare | full
 
 
-def _best_of_documents(found: Found, passages: dict[int, Passage], documents: int) -> Iterator[int]:
+def best_of_documents(found: Found, passages: dict[int, Passage], documents: int) -> Iterator[int]:
     """The best passage of each of so many best documents."""
     seen: set[str] = set()
     for passage_id in found.ids:

@@ -24,6 +24,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     def __init__(self, retriever: Retriever, settings: RetrieverSettings) -> None:
         self._retriever = retriever
         self._default_shards = settings.default_shards
+        self._default_language = settings.lexical_language
         self._max_document_bytes = settings.max_document_bytes
         self._max_message_bytes = settings.max_message_bytes
         # A page is one message, with room for what is around the texts.
@@ -32,7 +33,9 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     async def CreateCollection(
         self, request: pb.RetrieverServiceCreateCollectionRequest, context: Any
     ) -> pb.RetrieverServiceCreateCollectionResponse:
-        definition = requests.definition(request.collection, self._default_shards)
+        definition = requests.definition(
+            request.collection, self._default_shards, self._default_language
+        )
         created = await self._retriever.create_collection(definition)
         return pb.RetrieverServiceCreateCollectionResponse(collection=answers.collection(created))
 
@@ -157,9 +160,13 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self, request: pb.SearchPassagesRequest, context: Any
     ) -> pb.SearchPassagesResponse:
         collection = self._collection(request)
-        search = document_requests.passage_search(request, collection.generation)
+        search = document_requests.passage_search(
+            request,
+            collection.generation,
+            lexical=any(shard.lexical is not None for shard in collection.shards),
+        )
         covered = await self._retriever.search(collection, search)
-        response = answers.search_response(covered, collection.generation)
+        response = answers.search_response(covered, search, collection.generation)
         if response.ByteSize() > self._max_message_bytes:
             raise InvalidArgument.field(
                 "candidates",

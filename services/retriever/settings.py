@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from services.retriever.lexical.analyzers import LANGUAGES, NO_LANGUAGE, is_language
 from services.runtime.cpu import available_cpus
 from services.runtime.settings import ServerSettings, server_config
 
@@ -40,5 +41,28 @@ class RetrieverSettings(ServerSettings):
     """Searches beyond these are refused with RESOURCE_EXHAUSTED."""
     max_waiting_write_bytes: int = Field(default=64 * 2**20, ge=2**20)
     """Writes beyond these are refused with RESOURCE_EXHAUSTED."""
+    lexical_language: str = "en"
+    """How words are made of text in collections that do not say: `none`, or the ISO 639-1 code
+    of a language whose words are stemmed."""
+    lexical_search_threads: int = Field(default=1, ge=1)
+    """Calls whose words are searched at a time, beside the vectors."""
+    max_lexical_writers: int = Field(default=8, ge=1)
+    """Lexical indexes that are written to at a time; each holds six threads and up to 15 MB."""
+    max_lexical_readers: int = Field(default=64, ge=1)
+    """Lexical indexes that stay open for searches; each holds a thread, and opening one again
+    takes 0.3 ms."""
+    max_waiting_lexical_bytes: int = Field(default=32 * 2**20, ge=2**20)
+    """Texts that wait in memory for the lexical indexes; those beyond are read from the store
+    again."""
+    max_lexical_behind: int = Field(default=200_000, ge=1000)
+    """Writes are refused with RESOURCE_EXHAUSTED while lexical searches do not see as many
+    writes of a shard."""
     max_consistency_wait_seconds: float = Field(default=10.0, gt=0)
     """How long a read without a deadline waits for the writes that it must see."""
+
+    @field_validator("lexical_language")
+    @classmethod
+    def _known(cls, language: str) -> str:
+        if not is_language(language):
+            raise ValueError(f"must be {NO_LANGUAGE} or one of {', '.join(LANGUAGES)}")
+        return language

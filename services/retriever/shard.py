@@ -14,6 +14,7 @@ import structlog
 from numpy.typing import NDArray
 
 from services.retriever.applied import AppliedSeq
+from services.retriever.lexical.shard import LexicalShard
 from services.retriever.sealed import SealedSegment, SealedView
 from services.retriever.segment import GrowingSegment, Rows, SegmentView
 from services.retriever.shard_folder import SealedState, ShardFolder
@@ -80,6 +81,8 @@ class Shard:
         self.generation = generation
         self.number = number
         self.folder = folder
+        # Its words; None: the collection has no lexical index.
+        self.lexical: LexicalShard | None = None
         self.state = ShardState.OPENING
         self.applied = AppliedSeq()
         # The last commit that is known of; ahead of `applied` for as long as applying takes.

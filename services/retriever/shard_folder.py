@@ -66,6 +66,8 @@ class SealedState:
 class ShardFolder:
     def __init__(self, path: Path, generation_key: int, shard: int, index_kind: str) -> None:
         self.path = path
+        # The words of the shard; not of the segments, and looked after elsewhere.
+        self.lexical = path / "lexical"
         self._generation_key = generation_key
         self._shard = shard
         self._index_kind = index_kind
@@ -185,6 +187,8 @@ class ShardFolder:
         if not self.path.is_dir():
             return
         for path in self.path.iterdir():
+            if path == self.lexical:
+                continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name not in self._files and path.name != _MANIFEST:

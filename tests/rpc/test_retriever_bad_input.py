@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sirdar.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+from sirdar.errors import FailedPrecondition, InvalidArgument, NotFound
 from sirdar.v1 import collection_pb2, common_pb2
 from sirdar.v1 import retriever_pb2 as pb
 from tests.rpc.retriever_calls import (
@@ -208,13 +208,6 @@ async def test_vectors_of_another_space_are_refused(stub: Stub) -> None:
         assert isinstance(error, FailedPrecondition)
         assert error.reason == "SPACE_MISMATCH"
     assert len((await stub.SearchPassages(search_request(vector(1)))).results[0].passages) == 0
-
-
-async def test_a_lexical_query_is_not_served_yet(stub: Stub) -> None:
-    request = search_request(queries=[pb.PassageQuery(lexical="word")])
-    error = await refusal(stub.SearchPassages(request))
-    assert isinstance(error, Unimplemented)
-    assert error.reason == "LEXICAL_NOT_AVAILABLE"
 
 
 async def test_a_token_of_another_collection_is_refused(stub: Stub) -> None:

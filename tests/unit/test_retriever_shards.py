@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.retriever.catalog import Catalog, OpenCollection
+from services.retriever.lexical.indexer import Indexer
 from services.retriever.sealer import Sealer
 from services.retriever.search import search_views
 from services.retriever.store.records import Collection
@@ -30,7 +31,12 @@ class Opened:
 
     def __init__(self, folder: Path, index_kind: str = "hnsw") -> None:
         self.sealer = Sealer(build_threads=1)
-        self.catalog = Catalog(folder / "segments", self.sealer, seal_vectors=SEAL_VECTORS)
+        self.catalog = Catalog(
+            folder / "segments",
+            self.sealer,
+            Indexer(max_writers=1, max_readers=1, max_waiting_bytes=2**20),
+            seal_vectors=SEAL_VECTORS,
+        )
         self.store = SqliteStore(
             folder / "store.sqlite3", self.catalog.apply, max_waiting_bytes=2**26
         )

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import time
+from dataclasses import asdict
 from typing import Any
 
 from services.retriever.store.records import (
@@ -10,6 +11,7 @@ from services.retriever.store.records import (
     CollectionDefinition,
     CollectionUpdate,
     Generation,
+    LexicalSettings,
     Similarity,
     Space,
 )
@@ -22,7 +24,7 @@ _SELECT = """
         g.index_kind, g.similarity,
         (SELECT sum(documents) FROM shard WHERE generation_key = g.key),
         (SELECT sum(passages) FROM shard WHERE generation_key = g.key),
-        c.rerank
+        c.rerank, c.lexical
     FROM collection c
     JOIN namespace n ON n.key = c.namespace_key
     JOIN generation g ON g.collection_key = c.key AND g.number = c.generation_number
@@ -46,14 +48,15 @@ def create(connection: sqlite3.Connection, definition: CollectionDefinition) -> 
             reason="COLLECTION_EXISTS",
         )
     collection_key = connection.execute(
-        "INSERT INTO collection (namespace_key, name, description, labels, rerank,"
+        "INSERT INTO collection (namespace_key, name, description, labels, rerank, lexical,"
         " generation_number, created_ns, updated_ns)"
-        " SELECT key, ?, ?, ?, ?, 1, ?, ? FROM namespace WHERE name = ?",
+        " SELECT key, ?, ?, ?, ?, ?, 1, ?, ? FROM namespace WHERE name = ?",
         (
             definition.name,
             definition.description,
             json.dumps(dict(definition.labels), sort_keys=True),
             definition.rerank,
+            json.dumps(asdict(definition.lexical), sort_keys=True),
             now,
             now,
             definition.namespace,
@@ -184,4 +187,5 @@ def _collection(row: tuple[Any, ...]) -> Collection:
         ),
         documents=row[15],
         passages=row[16],
+        lexical=LexicalSettings(**json.loads(row[18])),
     )

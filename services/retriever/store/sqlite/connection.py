@@ -3,7 +3,12 @@
 import sqlite3
 from pathlib import Path
 
-from services.retriever.store.sqlite.schema import APPLICATION_ID, FORMAT_VERSION, STATEMENTS
+from services.retriever.store.sqlite.schema import (
+    APPLICATION_ID,
+    FORMAT_VERSION,
+    MIGRATIONS,
+    STATEMENTS,
+)
 from sirdar.errors import (
     DataLoss,
     FailedPrecondition,
@@ -96,6 +101,18 @@ def _check_format(connection: sqlite3.Connection, file: Path) -> None:
             f"{FORMAT_VERSION}: upgrade, or choose another data folder",
             reason="NEWER_FORMAT",
         )
+    elif version < FORMAT_VERSION:
+        _migrate(connection, version)
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """All steps or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    for step in range(version, FORMAT_VERSION):
+        for statement in MIGRATIONS[step]:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+    connection.execute("COMMIT")
 
 
 def storage_error(error: sqlite3.Error, file: Path) -> SirdarError:

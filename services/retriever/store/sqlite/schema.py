@@ -1,6 +1,6 @@
 """The tables, and the version of their format."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 APPLICATION_ID = 0x53495244
 
 # A generation's rows are their own log: each write takes the next `seq` of its shard, and
@@ -21,7 +21,8 @@ STATEMENTS = (
         generation_number INTEGER NOT NULL,
         created_ns INTEGER NOT NULL,
         updated_ns INTEGER NOT NULL,
-        dropped INTEGER NOT NULL DEFAULT 0
+        dropped INTEGER NOT NULL DEFAULT 0,
+        lexical TEXT NOT NULL
     ) STRICT""",
     "CREATE UNIQUE INDEX collection_name ON collection (namespace_key, name) WHERE NOT dropped",
     """CREATE TABLE generation (
@@ -79,3 +80,12 @@ STATEMENTS = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {FORMAT_VERSION}",
 )
+
+# From each format to the next. What is not said of old rows is what the server's defaults were
+# when the column came.
+MIGRATIONS = {
+    1: (
+        "ALTER TABLE collection ADD COLUMN lexical TEXT NOT NULL"
+        """ DEFAULT '{"enabled": true, "language": "en"}'""",
+    ),
+}
