@@ -5,6 +5,7 @@ from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.retriever import metadata, schema
 from services.retriever.catalog import OpenCollection
 from services.retriever.retriever import CoveredAnswer, PassageSearch
 from services.retriever.search import Found
@@ -54,6 +55,7 @@ def collection(item: Collection) -> collection_pb2.Collection:
         lexical=collection_pb2.LexicalSettings(
             enabled=item.lexical.enabled, language=item.lexical.language
         ),
+        schema=schema.messages(item.schema),
     )
 
 
@@ -100,7 +102,9 @@ def delete_outcome(document_id: str, result: Deletion | SirdarError) -> document
 
 def stored_document(item: StoredDocument) -> document_pb2.StoredDocument:
     document = document_pb2.Document(id=item.id, title=item.title, text=item.text)
-    document.metadata.MergeFrom(retriever_pb2.CandidatePassage.FromString(item.metadata).metadata)
+    document.metadata.MergeFrom(metadata.holder(item.metadata).metadata)
+    if item.expires_ns is not None:
+        document.expires.CopyFrom(_timestamp(item.expires_ns))
     return document_pb2.StoredDocument(document=document, receipt=receipt(item.receipt))
 
 

@@ -1,7 +1,7 @@
 """The collections that this retriever serves, opened: their generations and shards."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from shutil import rmtree
@@ -15,7 +15,7 @@ from services.retriever.segment import SegmentView
 from services.retriever.shard import Shard, ShardState
 from services.retriever.shard_folder import ShardFolder
 from services.retriever.store.interface import Store
-from services.retriever.store.records import Change, Collection, Generation
+from services.retriever.store.records import Change, Collection, FieldSchema, Generation
 from sirdar.errors import NotFound
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -36,6 +36,7 @@ class OpenCollection:
     name: str
     generation: Generation
     shards: tuple[Shard, ...]
+    schema: tuple[FieldSchema, ...] = ()
 
     def vectors(self) -> int:
         return sum(part.rows - part.dead for part in self._segments())
@@ -100,7 +101,9 @@ class Catalog:
         """Maps the sealed segments of a collection and replays the log beyond them."""
         generation = collection.generation
         shards = tuple(self._shard(generation, number) for number in range(generation.shards))
-        opened = OpenCollection(collection.namespace, collection.name, generation, shards)
+        opened = OpenCollection(
+            collection.namespace, collection.name, generation, shards, collection.schema
+        )
         self._by_generation[generation.key] = opened
         committed = store.committed_seqs(generation)
         for shard in shards:
@@ -118,6 +121,13 @@ class Catalog:
             shard.ready(committed[shard.number])
         self._by_name[collection.namespace, collection.name] = opened
         opened.publish()
+
+    def update(self, collection: Collection) -> None:
+        """Takes over what an update of a collection changed."""
+        key = (collection.namespace, collection.name)
+        updated = replace(self._by_name[key], schema=collection.schema)
+        self._by_generation[updated.generation.key] = updated
+        self._by_name[key] = updated
 
     def remove(self, namespace: str, name: str) -> None:
         """Forgets a collection and removes its segment files."""

@@ -3,36 +3,33 @@
 Raises InvalidArgument that names the field by its path.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.retriever import requests, vectors
 from services.retriever.lexical.query import MAX_QUERY_CHARACTERS
+from services.retriever.metadata import MetadataRules
 from services.retriever.retriever import Consistency, PassageSearch
 from services.retriever.store.records import DocumentWrite, Generation, Position
 from services.retriever.tokens import read_consistency_token
 from sirdar.errors import FailedPrecondition, InvalidArgument, Unimplemented
 from sirdar.v1 import common_pb2
-from sirdar.v1.document_pb2 import Document, MetadataValue
+from sirdar.v1.document_pb2 import Document
+from sirdar.v1.retriever_pb2 import DocumentWrite as DocumentWriteMessage
 from sirdar.v1.retriever_pb2 import (
-    CandidatePassage,
     EmbeddedPassageWrite,
     PassageQuery,
     SearchPassagesRequest,
 )
-from sirdar.v1.retriever_pb2 import DocumentWrite as DocumentWriteMessage
 
-MAX_METADATA_KEYS = 64
-MAX_METADATA_KEY_CHARACTERS = 128
-MAX_METADATA_BYTES = 64 * 2**10
 MAX_HASH_BYTES = 64
 MAX_QUERIES = 256
 MAX_CANDIDATES = 10_000
 
-# Of google.protobuf.Timestamp: the years 1 to 9999.
-_MIN_SECONDS = -62_135_596_800
-_MAX_SECONDS = 253_402_300_799
+# The year 2262: nanoseconds since the epoch must fit 64 bits.
+_MAX_EXPIRY_SECONDS = 9_214_646_400
 _NANOS = 1_000_000_000
 
 _CONSISTENCIES = {
@@ -55,7 +52,11 @@ def check_fingerprint(fingerprint: str, generation: Generation) -> None:
 
 
 def document_write(
-    message: DocumentWriteMessage, field: str, generation: Generation, max_document_bytes: int
+    message: DocumentWriteMessage,
+    field: str,
+    generation: Generation,
+    rules: MetadataRules,
+    max_document_bytes: int,
 ) -> DocumentWrite:
     document = message.document
     text = _text(document, f"{field}.document", max_document_bytes)
@@ -79,12 +80,13 @@ def document_write(
         id=requests.document_id(document.id, f"{field}.document.id"),
         title=document.title,
         text=text,
-        metadata=_metadata(document.metadata, f"{field}.document.metadata"),
+        metadata=rules.stored(document.metadata, f"{field}.document.metadata"),
         content_hash=message.content_hash,
         spans=spans,
         vectors=stored,
         keep_passages=message.keep_passages,
         if_version=message.if_version if message.HasField("if_version") else None,
+        expires_ns=_expires_ns(document, f"{field}.document.expires"),
     )
 
 
@@ -184,46 +186,17 @@ def _spans(
     return spans
 
 
-def _metadata(metadata: Mapping[str, MetadataValue], field: str) -> bytes:
-    """As a serialized CandidatePassage with nothing else in it; empty for none.
-
-    Protobuf, because it is lossless for every kind of value, now and when a
-    newer writer adds one, which a mapping to JSON is not. Of this message,
-    because each search merges it into dozens of them.
-    """
-    if not metadata:
-        return b""
-    if len(metadata) > MAX_METADATA_KEYS:
-        raise InvalidArgument.field(field, f"must be at most {MAX_METADATA_KEYS} keys")
-    for key, value in metadata.items():
-        if not 1 <= len(key) <= MAX_METADATA_KEY_CHARACTERS:
-            raise InvalidArgument.field(
-                field, f"must have keys of 1 to {MAX_METADATA_KEY_CHARACTERS} characters"
-            )
-        requests.no_nul(key, field)
-        _metadata_value(value, f"{field}[{key}]")
-    holder = CandidatePassage()
-    for key, value in metadata.items():
-        holder.metadata[key].CopyFrom(value)
-    data = holder.SerializeToString(deterministic=True)
-    if len(data) > MAX_METADATA_BYTES:
-        raise InvalidArgument.field(field, f"must be at most {MAX_METADATA_BYTES} bytes together")
-    return data
+def _expires_ns(document: Document, field: str) -> int | None:
+    """Nanoseconds since the epoch; a time that has passed is one as well."""
+    if not document.HasField("expires"):
+        return None
+    return expiry_ns(document.expires, field)
 
 
-def _metadata_value(value: MetadataValue, field: str) -> None:
-    kind = value.WhichOneof("kind")
-    if kind is None:
-        raise InvalidArgument.field(field, "must have a value")
-    if kind == "string_value":
-        requests.no_nul(value.string_value, field)
-    elif kind == "string_list":
-        for item in value.string_list.values:
-            requests.no_nul(item, field)
-    elif kind == "timestamp_value":
-        time = value.timestamp_value
-        if not (_MIN_SECONDS <= time.seconds <= _MAX_SECONDS and 0 <= time.nanos < _NANOS):
-            raise InvalidArgument.field(field, "must be a time of the years 1 to 9999")
+def expiry_ns(time: Timestamp, field: str) -> int:
+    if not (0 <= time.seconds < _MAX_EXPIRY_SECONDS and 0 <= time.nanos < _NANOS):
+        raise InvalidArgument.field(field, "must be a time of the years 1970 to 2261")
+    return time.seconds * _NANOS + time.nanos
 
 
 def _shards(shards: Sequence[int], generation: Generation) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from services.retriever.lexical.analyzers import LANGUAGES, NO_LANGUAGE, is_language
+from services.retriever.schema import schema
 from services.retriever.sealed import FACTORIES
 from services.retriever.store.records import (
     CollectionDefinition,
@@ -33,7 +34,7 @@ MAX_LABELS = 64
 MAX_LABEL_CHARACTERS = 256
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_MUTABLE = ("description", "labels", "rerank")
+_MUTABLE = ("description", "labels", "rerank", "schema")
 
 _SIMILARITIES = {
     collection_pb2.SIMILARITY_UNSPECIFIED: Similarity.COSINE,
@@ -113,6 +114,7 @@ def definition(
         index_kind=index_kind,
         similarity=_SIMILARITIES[generation.similarity],
         lexical=_lexical(message.lexical, default_language),
+        schema=schema(message.schema, "collection.schema"),
     )
 
 
@@ -133,6 +135,7 @@ def update(request: RetrieverServiceUpdateCollectionRequest) -> CollectionUpdate
         description=_description(message.description) if "description" in paths else None,
         labels=_labels(message.labels) if "labels" in paths else None,
         rerank=message.rerank.SerializeToString() if "rerank" in paths else None,
+        schema=schema(message.schema, "collection.schema") if "schema" in paths else None,
     )
 
 

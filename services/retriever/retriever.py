@@ -116,7 +116,7 @@ class Retriever:
         self._pool = ThreadPoolExecutor(settings.read_threads, "retriever-read")
         self._max_full_segments = settings.max_full_segments
         self._max_wait_seconds = settings.max_consistency_wait_seconds
-        # Creating and deleting change the store and the catalog, in this order, as one.
+        # Creating, updating and deleting change the store and the catalog, in this order, as one.
         self._collections_lock = Lock()
 
     def close(self) -> None:
@@ -145,7 +145,13 @@ class Retriever:
     async def update_collection(
         self, namespace: str, name: str, update: CollectionUpdate
     ) -> Collection:
-        return await asyncio.wrap_future(self._store.update_collection(namespace, name, update))
+        def change() -> Collection:
+            with self._collections_lock:
+                collection = self._store.update_collection(namespace, name, update).result()
+                self.catalog.update(collection)
+                return collection
+
+        return await self.in_thread(change)
 
     async def collection(self, namespace: str, name: str) -> Collection:
         return await self.in_thread(lambda: self._store.collection(namespace, name))

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from services.retriever import answers, document_requests, requests
 from services.retriever.catalog import OpenCollection
+from services.retriever.metadata import MetadataRules
 from services.retriever.retriever import Retriever
 from services.retriever.settings import RetrieverSettings
 from services.retriever.store.records import DocumentWrite, Generation
@@ -100,7 +101,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         requests.batch_size(request.writes, "writes")
         document_requests.check_fingerprint(request.fingerprint, generation)
         # Checking and converting a full batch takes milliseconds that searches would wait.
-        decoded = await self._retriever.in_thread(lambda: self._decode(request, generation))
+        decoded = await self._retriever.in_thread(lambda: self._decode(request, collection))
         results = iter(
             await self._retriever.write(
                 collection, [item for item in decoded if isinstance(item, DocumentWrite)]
@@ -199,15 +200,20 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         return self._collection(request).generation
 
     def _decode(
-        self, request: pb.WriteDocumentsRequest, generation: Generation
+        self, request: pb.WriteDocumentsRequest, collection: OpenCollection
     ) -> list[DocumentWrite | SirdarError]:
         """Each write, or what is wrong with it."""
+        rules = MetadataRules(collection.schema)
         decoded: list[DocumentWrite | SirdarError] = []
         for at, write in enumerate(request.writes):
             try:
                 decoded.append(
                     document_requests.document_write(
-                        write, f"writes[{at}]", generation, self._max_document_bytes
+                        write,
+                        f"writes[{at}]",
+                        collection.generation,
+                        rules,
+                        self._max_document_bytes,
                     )
                 )
             except InvalidArgument as error:

@@ -41,7 +41,8 @@ class Store(Protocol):
     def update_collection(
         self, namespace: str, name: str, update: CollectionUpdate
     ) -> Future[Collection]:
-        """Fails with NotFound."""
+        """Fails with NotFound; with InvalidArgument where the schema would lose a field or
+        change its type."""
         ...
 
     def delete_collection(self, namespace: str, name: str) -> Future[Generation]:

@@ -46,6 +46,25 @@ class LexicalSettings:
     language: str = "none"
 
 
+class FieldType(StrEnum):
+    KEYWORD = "keyword"
+    KEYWORD_LIST = "keyword_list"
+    INTEGER = "integer"
+    FLOAT = "float"
+    BOOLEAN = "boolean"
+    TIMESTAMP = "timestamp"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSchema:
+    """A metadata field that filters may name. A document that has it with another type, as it
+    was written before the field was in the schema, does not have it for filters."""
+
+    name: str
+    type: FieldType
+
+
 @dataclass(frozen=True, slots=True)
 class CollectionDefinition:
     """A collection to create."""
@@ -61,6 +80,7 @@ class CollectionDefinition:
     index_kind: str
     similarity: Similarity
     lexical: LexicalSettings = LexicalSettings()
+    schema: tuple[FieldSchema, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +98,17 @@ class Collection:
     documents: int
     passages: int
     lexical: LexicalSettings = LexicalSettings()
+    schema: tuple[FieldSchema, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionUpdate:
-    """None: left as it is."""
+    """None: left as it is. `schema` has all fields, old and new."""
 
     description: str | None = None
     labels: Mapping[str, str] | None = None
     rerank: bytes | None = None
+    schema: tuple[FieldSchema, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +118,7 @@ class DocumentWrite:
     `spans` are half-open ranges of code points, `vectors` is float16 of shape
     (len(spans), dimensions). `metadata` is opaque to the store. With
     `keep_passages` only the metadata is written, and only where the stored
-    content hash is `content_hash`.
+    content hash is `content_hash`. `expires_ns` is since the epoch; None: never.
     """
 
     id: str
@@ -108,6 +130,7 @@ class DocumentWrite:
     vectors: NDArray[np.float16]
     keep_passages: bool = False
     if_version: int | None = None
+    expires_ns: int | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -149,6 +172,7 @@ class StoredDocument:
     text: str
     metadata: bytes
     receipt: Receipt
+    expires_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

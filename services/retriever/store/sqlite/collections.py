@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,13 +11,15 @@ from services.retriever.store.records import (
     Collection,
     CollectionDefinition,
     CollectionUpdate,
+    FieldSchema,
+    FieldType,
     Generation,
     LexicalSettings,
     Similarity,
     Space,
 )
 from services.retriever.store.sqlite.commit import Written
-from sirdar.errors import AlreadyExists, NotFound
+from sirdar.errors import AlreadyExists, InvalidArgument, NotFound
 
 _SELECT = """
     SELECT n.name, c.name, c.description, c.labels, c.created_ns, c.updated_ns,
@@ -24,7 +27,7 @@ _SELECT = """
         g.index_kind, g.similarity,
         (SELECT sum(documents) FROM shard WHERE generation_key = g.key),
         (SELECT sum(passages) FROM shard WHERE generation_key = g.key),
-        c.rerank, c.lexical
+        c.rerank, c.lexical, c.schema
     FROM collection c
     JOIN namespace n ON n.key = c.namespace_key
     JOIN generation g ON g.collection_key = c.key AND g.number = c.generation_number
@@ -49,14 +52,15 @@ def create(connection: sqlite3.Connection, definition: CollectionDefinition) -> 
         )
     collection_key = connection.execute(
         "INSERT INTO collection (namespace_key, name, description, labels, rerank, lexical,"
-        " generation_number, created_ns, updated_ns)"
-        " SELECT key, ?, ?, ?, ?, ?, 1, ?, ? FROM namespace WHERE name = ?",
+        " schema, generation_number, created_ns, updated_ns)"
+        " SELECT key, ?, ?, ?, ?, ?, ?, 1, ?, ? FROM namespace WHERE name = ?",
         (
             definition.name,
             definition.description,
             json.dumps(dict(definition.labels), sort_keys=True),
             definition.rerank,
             json.dumps(asdict(definition.lexical), sort_keys=True),
+            _schema_text(definition.schema),
             now,
             now,
             definition.namespace,
@@ -87,6 +91,7 @@ def create(connection: sqlite3.Connection, definition: CollectionDefinition) -> 
 def update(
     connection: sqlite3.Connection, namespace: str, name: str, change: CollectionUpdate
 ) -> Written[Collection]:
+    """Raises InvalidArgument where the schema would lose a field or change its type."""
     key = _key(connection, namespace, name)
     if change.description is not None:
         connection.execute(
@@ -99,6 +104,11 @@ def update(
         )
     if change.rerank is not None:
         connection.execute("UPDATE collection SET rerank = ? WHERE key = ?", (change.rerank, key))
+    if change.schema is not None:
+        _check_grown(get(connection, namespace, name).schema, change.schema)
+        connection.execute(
+            "UPDATE collection SET schema = ? WHERE key = ?", (_schema_text(change.schema), key)
+        )
     connection.execute("UPDATE collection SET updated_ns = ? WHERE key = ?", (time.time_ns(), key))
     return Written(get(connection, namespace, name))
 
@@ -161,6 +171,22 @@ def _key(connection: sqlite3.Connection, namespace: str, name: str) -> int:
     return int(row[0])
 
 
+def _check_grown(old: Sequence[FieldSchema], new: Sequence[FieldSchema]) -> None:
+    types = {field.name: field.type for field in new}
+    for field in old:
+        if types.get(field.name) is not field.type:
+            raise InvalidArgument.field(
+                "collection.schema",
+                f"must keep the field {field.name!r} of type {field.type}; an update may only add "
+                "fields, so give all of them, and the new values a field with a new name",
+                reason="IMMUTABLE_FIELD",
+            )
+
+
+def _schema_text(fields: Sequence[FieldSchema]) -> str:
+    return json.dumps([asdict(field) for field in fields])
+
+
 def _not_found(namespace: str, name: str) -> NotFound:
     return NotFound(
         f"there is no collection {namespace}/{name}; create it first",
@@ -188,4 +214,7 @@ def _collection(row: tuple[Any, ...]) -> Collection:
         documents=row[15],
         passages=row[16],
         lexical=LexicalSettings(**json.loads(row[18])),
+        schema=tuple(
+            FieldSchema(item["name"], FieldType(item["type"])) for item in json.loads(row[19])
+        ),
     )

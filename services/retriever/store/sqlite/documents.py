@@ -77,7 +77,8 @@ def delete(
         connection.execute("DELETE FROM passage WHERE document_key = ?", (existing.key,))
         connection.execute(
             "UPDATE document SET seq = ?, deleted = 1, passages = 0, unchanged = 0,"
-            " written_ns = ?, content_hash = x'', title = '', metadata = x'', text = ''"
+            " written_ns = ?, content_hash = x'', title = '', metadata = x'', text = '',"
+            " expires_ns = NULL"
             " WHERE key = ?",
             (position.seq, now, existing.key),
         )
@@ -137,9 +138,9 @@ def _keep(
     position = _next_position(connection, generation, item.id, 0, 0)
     version = existing.version + 1
     connection.execute(
-        "UPDATE document SET seq = ?, version = ?, unchanged = 1, written_ns = ?, metadata = ?"
-        " WHERE key = ?",
-        (position.seq, version, now_ns, item.metadata, existing.key),
+        "UPDATE document SET seq = ?, version = ?, unchanged = 1, written_ns = ?, metadata = ?,"
+        " expires_ns = ? WHERE key = ?",
+        (position.seq, version, now_ns, item.metadata, item.expires_ns, existing.key),
     )
     receipt = Receipt(position, version, existing.passages, True, now_ns)
     return receipt, Change(
@@ -172,12 +173,13 @@ def _replace(
         connection.execute("DELETE FROM passage WHERE document_key = ?", (existing.key,))
     (key,) = connection.execute(
         "INSERT INTO document (generation_key, shard, seq, deleted, id, version, passages,"
-        " unchanged, written_ns, content_hash, title, metadata, text)"
-        " VALUES (?, ?, ?, 0, ?, ?, ?, 0, ?, ?, ?, ?, ?)"
+        " unchanged, written_ns, content_hash, title, metadata, text, expires_ns)"
+        " VALUES (?, ?, ?, 0, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (generation_key, id) DO UPDATE SET seq = excluded.seq, deleted = 0,"
         " version = excluded.version, passages = excluded.passages, unchanged = 0,"
         " written_ns = excluded.written_ns, content_hash = excluded.content_hash,"
-        " title = excluded.title, metadata = excluded.metadata, text = excluded.text"
+        " title = excluded.title, metadata = excluded.metadata, text = excluded.text,"
+        " expires_ns = excluded.expires_ns"
         " RETURNING key",
         (
             generation.key,
@@ -191,6 +193,7 @@ def _replace(
             item.title,
             item.metadata,
             item.text,
+            item.expires_ns,
         ),
     ).fetchone()
     ids = _insert_passages(connection, key, item)

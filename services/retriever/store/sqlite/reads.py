@@ -23,7 +23,8 @@ from services.retriever.store.sqlite.documents import NO_IDS
 from sirdar.errors import DataLoss, NotFound
 
 _DOCUMENT = (
-    "SELECT id, title, text, metadata, shard, seq, version, passages, unchanged, written_ns"
+    "SELECT id, title, text, metadata, shard, seq, version, passages, unchanged, written_ns,"
+    " expires_ns"
     " FROM document WHERE generation_key = ? AND NOT deleted"
 )
 # Slicing in SQL: the text of a long document does not become a Python string for each of
@@ -155,4 +156,5 @@ def _stored(generation: Generation, row: tuple[Any, ...]) -> StoredDocument:
             unchanged=bool(row[8]),
             written_ns=row[9],
         ),
+        expires_ns=row[10],
     )

@@ -1,6 +1,6 @@
 """The tables, and the version of their format."""
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 APPLICATION_ID = 0x53495244
 
 # A generation's rows are their own log: each write takes the next `seq` of its shard, and
@@ -22,7 +22,8 @@ STATEMENTS = (
         created_ns INTEGER NOT NULL,
         updated_ns INTEGER NOT NULL,
         dropped INTEGER NOT NULL DEFAULT 0,
-        lexical TEXT NOT NULL
+        lexical TEXT NOT NULL,
+        schema TEXT NOT NULL
     ) STRICT""",
     "CREATE UNIQUE INDEX collection_name ON collection (namespace_key, name) WHERE NOT dropped",
     """CREATE TABLE generation (
@@ -60,10 +61,13 @@ STATEMENTS = (
         content_hash BLOB NOT NULL,
         title TEXT NOT NULL,
         metadata BLOB NOT NULL,
+        expires_ns INTEGER,
         text TEXT NOT NULL,
         UNIQUE (generation_key, id)
     ) STRICT""",
     "CREATE UNIQUE INDEX document_log ON document (generation_key, shard, seq)",
+    # For the sweeper.
+    "CREATE INDEX document_expiry ON document (expires_ns) WHERE expires_ns IS NOT NULL",
     """CREATE TABLE passage (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         document_key INTEGER NOT NULL REFERENCES document ON DELETE CASCADE,
@@ -87,5 +91,11 @@ MIGRATIONS = {
     1: (
         "ALTER TABLE collection ADD COLUMN lexical TEXT NOT NULL"
         """ DEFAULT '{"enabled": true, "language": "en"}'""",
+    ),
+    2: (
+        "ALTER TABLE collection ADD COLUMN schema TEXT NOT NULL DEFAULT '[]'",
+        # Behind `text`: where it is null, SQLite knows it from the head of the row.
+        "ALTER TABLE document ADD COLUMN expires_ns INTEGER",
+        "CREATE INDEX document_expiry ON document (expires_ns) WHERE expires_ns IS NOT NULL",
     ),
 }
