@@ -127,6 +127,7 @@ def _fused(one: Candidates, logits: Sequence[float]) -> list[str]:
         FoundDocument(
             retriever_pb2.CandidatePassage(document_id=identity),
             similarity=similarity,
+            lexical_score=None,
             matched_passages=1,
             retriever_rank=rank,
             score=similarity,

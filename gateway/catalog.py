@@ -13,6 +13,8 @@ class CollectionEntry:
     name: str
     space: common_pb2.EmbeddingSpace
     rerank: collection_pb2.RerankSettings
+    # Whether it has a lexical index. A retriever that is older says nothing of one.
+    lexical: bool
     read_at: float
 
 
@@ -48,6 +50,7 @@ class Catalog:
             collection.name,
             collection.generation.space,
             collection.rerank,
+            collection.lexical.enabled,
             time.monotonic(),
         )
         if len(self._entries) >= 10_000:

@@ -1,7 +1,7 @@
-"""The pipeline of one search: embed, retrieve, collapse to documents, rerank, highlight."""
+"""The pipeline of one search: embed, retrieve, fuse, collapse to documents, rerank, highlight."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -9,13 +9,14 @@ from typing import TypeAlias
 from gateway.backends import EmbeddedQuery, Embedder, Reranker, Retriever, call_for
 from gateway.catalog import Catalog, CollectionEntry
 from gateway.documents import FoundDocument, collapse
+from gateway.fusion import FusionPlan, SearchMode, ranked
 from gateway.highlights import highlight
 from gateway.rerank import RerankPlan, plan_rerank, rerank
 from gateway.settings import GatewaySettings
 from gateway.validation import MAX_CANDIDATES
 from services.runtime.deadline import remaining_seconds
-from sirdar.errors import FailedPrecondition, NotFound, SirdarError, Unavailable
-from sirdar.v1 import collection_pb2, common_pb2, retriever_pb2
+from sirdar.errors import FailedPrecondition, NotFound, SirdarError, Unavailable, Unimplemented
+from sirdar.v1 import collection_pb2, common_pb2, filter_pb2, retriever_pb2
 
 Stage: TypeAlias = common_pb2.Stage.ValueType
 
@@ -40,6 +41,11 @@ class SearchQuery:
     require_complete: bool
     rerank: collection_pb2.RerankSettings
     highlight: bool
+    # As it travels: the retriever knows the schema and checks it.
+    filter: filter_pb2.Filter | None
+    # None: as the server is set.
+    mode: SearchMode | None
+    fusion: FusionPlan
 
 
 @dataclass(slots=True)
@@ -87,7 +93,7 @@ class SearchPipeline:
             try:
                 entry = await self._catalog.get(query.namespace, query.collection)
                 await self._run(query, entry, answer)
-            except (FailedPrecondition, NotFound):
+            except (FailedPrecondition, NotFound, Unimplemented):
                 # The collection was made anew since it was remembered, or is gone.
                 self._catalog.forget(query.namespace, query.collection)
                 entry = await self._catalog.get(query.namespace, query.collection)
@@ -95,26 +101,54 @@ class SearchPipeline:
         return answer
 
     async def _run(self, query: SearchQuery, entry: CollectionEntry, answer: SearchAnswer) -> None:
+        mode = self._mode(query, entry)
         plan = plan_rerank(query.rerank, entry.rerank, self._settings)
-        with answer.timed(common_pb2.STAGE_EMBED):
-            embedded = await self._embedder.embed_query(
-                query.text,
-                entry.space.model,
-                entry.space.fingerprint,
-                self._settings.embed_timeout_seconds,
-            )
-        answer.space = embedded.space
+        answer.space = entry.space
+        embedded: EmbeddedQuery | None = None
+        if mode.by_meaning:
+            with answer.timed(common_pb2.STAGE_EMBED):
+                limit = self._settings.embed_timeout_seconds
+                embedded = await self._embed(query, entry, limit)
+            answer.space = embedded.space
         with answer.timed(common_pb2.STAGE_RETRIEVE):
-            await self._retrieve(query, embedded, max(query.top_k, plan.depth), answer)
+            await self._retrieve(query, mode, embedded, max(query.top_k, plan.depth), answer)
         _check_coverage(query, answer)
         if plan.depth and answer.documents:
             await self._rerank(query, plan, answer)
         del answer.documents[query.top_k :]
         if query.highlight and answer.documents:
-            await self._highlight(embedded, answer)
+            await self._highlight(query, entry, embedded, answer)
+
+    def _mode(self, query: SearchQuery, entry: CollectionEntry) -> SearchMode:
+        """The mode asked for, or the server's as far as the collection can.
+
+        Raises Unimplemented.
+        """
+        if query.mode is None:
+            return self._settings.search_mode if entry.lexical else SearchMode.DENSE
+        if query.mode.by_words and not entry.lexical:
+            raise Unimplemented(
+                f"the collection {entry.name} has no lexical index; search it with mode dense, "
+                "or make it anew with one",
+                reason="LEXICAL_NOT_AVAILABLE",
+            )
+        return query.mode
+
+    async def _embed(
+        self, query: SearchQuery, entry: CollectionEntry, limit_seconds: float
+    ) -> EmbeddedQuery:
+        space = entry.space
+        return await self._embedder.embed_query(
+            query.text, space.model, space.fingerprint, limit_seconds
+        )
 
     async def _retrieve(
-        self, query: SearchQuery, embedded: EmbeddedQuery, count: int, answer: SearchAnswer
+        self,
+        query: SearchQuery,
+        mode: SearchMode,
+        embedded: EmbeddedQuery | None,
+        count: int,
+        answer: SearchAnswer,
     ) -> None:
         """The best documents, `count` of them.
 
@@ -124,20 +158,21 @@ class SearchPipeline:
         candidates = query.candidates or min(MAX_CANDIDATES, _CANDIDATES_A_RESULT * count)
         while True:
             response = await self._retriever.search(
-                _passages_request(query, embedded, candidates, count),
+                _passages_request(query, mode, embedded, candidates, count),
                 self._settings.retrieve_timeout_seconds,
             )
             found = response.results[0]
-            answer.documents = collapse(found, count)
+            answer.documents = collapse(found.passages, ranked(found, mode, query.fusion), count)
             answer.coverage = response.coverage
             if (
                 len(answer.documents) >= query.top_k
-                or len(found.dense) < candidates
+                or max(len(found.dense), len(found.lexical)) < candidates
                 or query.candidates is not None
                 or candidates == MAX_CANDIDATES
             ):
-                return
+                break
             candidates = min(MAX_CANDIDATES, 4 * candidates)
+        _check_words(query, mode, response.missing_lexical_shards, answer)
 
     async def _rerank(self, query: SearchQuery, plan: RerankPlan, answer: SearchAnswer) -> None:
         """Reranks, or leaves the retriever's order to what could not be and says so."""
@@ -165,33 +200,52 @@ class SearchPipeline:
                 f"{reranked.candidates} candidates; the others follow in the retriever's order",
             )
 
-    async def _highlight(self, embedded: EmbeddedQuery, answer: SearchAnswer) -> None:
+    async def _highlight(
+        self,
+        query: SearchQuery,
+        entry: CollectionEntry,
+        embedded: EmbeddedQuery | None,
+        answer: SearchAnswer,
+    ) -> None:
+        limit_seconds = _share_of_time(self._settings.highlight_timeout_seconds)
         try:
             with answer.timed(common_pb2.STAGE_HIGHLIGHT):
                 answer.documents = await highlight(
                     self._embedder,
-                    embedded,
+                    # A search by words needed no vector; sentences are chosen by meaning.
+                    embedded or await self._embed(query, entry, limit_seconds),
                     answer.documents,
                     max_sentences=self._settings.max_highlight_sentences,
-                    limit_seconds=_share_of_time(self._settings.highlight_timeout_seconds),
+                    limit_seconds=limit_seconds,
                 )
         except SirdarError as error:
             answer.degrade(common_pb2.DEGRADED_REASON_HIGHLIGHT_SKIPPED, error.message)
 
 
 def _passages_request(
-    query: SearchQuery, embedded: EmbeddedQuery, candidates: int, documents: int
+    query: SearchQuery,
+    mode: SearchMode,
+    embedded: EmbeddedQuery | None,
+    candidates: int,
+    documents: int,
 ) -> retriever_pb2.SearchPassagesRequest:
     return retriever_pb2.SearchPassagesRequest(
         namespace=query.namespace,
         collection=query.collection,
-        queries=[retriever_pb2.PassageQuery(vector=embedded.vector)],
+        queries=[
+            retriever_pb2.PassageQuery(
+                vector=embedded.vector if embedded else None,
+                lexical=query.text if mode.by_words else "",
+            )
+        ],
         candidates=candidates,
         exact=query.exact,
-        fingerprint=embedded.space.fingerprint,
+        fingerprint=embedded.space.fingerprint if embedded else "",
         consistency=query.consistency,
         consistency_tokens=query.consistency_tokens,
-        documents_with_text=documents,
+        # Which of two lists' documents will be the best is not known before they are fused.
+        documents_with_text=candidates if mode is SearchMode.HYBRID else documents,
+        filter=query.filter,
     )
 
 
@@ -215,4 +269,23 @@ def _check_coverage(query: SearchQuery, answer: SearchAnswer) -> None:
         )
     answer.degrade(
         common_pb2.DEGRADED_REASON_SHARD_UNREACHABLE, f"shards that did not answer: {missing}"
+    )
+
+
+def _check_words(
+    query: SearchQuery, mode: SearchMode, missing: Sequence[int], answer: SearchAnswer
+) -> None:
+    """Shards whose words were not searched: an answer by words alone does not speak for them."""
+    if not missing:
+        return
+    shards = ", ".join(map(str, missing))
+    if query.require_complete and not mode.by_meaning:
+        raise Unavailable(
+            f"the lexical indexes of these shards did not answer: {shards}; retry, or allow "
+            "partial answers",
+            reason="INCOMPLETE",
+        )
+    answer.degrade(
+        common_pb2.DEGRADED_REASON_LEXICAL_SKIPPED,
+        f"shards whose lexical index did not answer: {shards}",
     )

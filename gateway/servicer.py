@@ -10,6 +10,7 @@ from gateway.batch import PendingItem
 from gateway.catalog import Catalog, CollectionEntry
 from gateway.collections import Collections
 from gateway.documents import FoundDocument
+from gateway.fusion import mode_of, plan_fusion
 from gateway.indexing import IndexInput, IndexStream
 from gateway.rerank import check_rerank
 from gateway.search import SearchAnswer, SearchPipeline, SearchQuery
@@ -60,6 +61,9 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 require_complete=request.require_complete,
                 rerank=request.rerank,
                 highlight=request.highlight,
+                filter=request.filter if request.HasField("filter") else None,
+                mode=mode_of(request.mode),
+                fusion=plan_fusion(request.fusion, self._settings.fusion),
             )
         )
         return _search_response(answer)
@@ -256,6 +260,7 @@ def _search_result(document: FoundDocument) -> search_pb2.SearchResult:
         ),
         matched_passages=document.matched_passages,
         similarity=document.similarity,
+        lexical_score=document.lexical_score,
         rerank_score=document.rerank_score,
         retriever_rank=document.retriever_rank,
     )

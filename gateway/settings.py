@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from gateway.fusion import FusionMethod, FusionPlan, SearchMode
 from services.runtime.channel import ClientTls
 from services.runtime.settings import ServerSettings, server_config
 
@@ -29,7 +30,7 @@ class GatewaySettings(ServerSettings):
     """PEM certificate that the gateway shows to the tiers."""
     tier_key_file: Path | None = None
     """PEM private key of that certificate."""
-    max_query_characters: int = Field(default=8192, ge=1)
+    max_query_characters: int = Field(default=8192, ge=1, le=32_768)
     """The longest query."""
     max_document_bytes: int = Field(default=2 * 2**20, ge=1024)
     """The longest document text, in bytes of UTF-8."""
@@ -37,6 +38,17 @@ class GatewaySettings(ServerSettings):
     """The longest that a query may take to be embedded."""
     retrieve_timeout_seconds: float = Field(default=10.0, gt=0)
     """The longest that a read may take in the retriever."""
+    search_mode: SearchMode = SearchMode.HYBRID
+    """What searches rank that do not say: `dense` (by meaning), `lexical` (by words) or `hybrid`;
+    collections without a lexical index are searched by meaning."""
+    fusion_method: FusionMethod = FusionMethod.RECIPROCAL_RANK
+    """How a hybrid search makes one order of its lists: `reciprocal_rank` or `weighted_scores`."""
+    fusion_dense_weight: float = Field(default=1.0, ge=0)
+    """Weight of the dense candidates in it."""
+    fusion_lexical_weight: float = Field(default=1.0, ge=0)
+    """Weight of the lexical candidates in it."""
+    fusion_rank_constant: float = Field(default=60.0, ge=1)
+    """Reciprocal rank: the larger, the less the first places count."""
     rerank_enabled: bool = True
     """Whether searches rerank when neither they nor their collection say; needs a reranker."""
     rerank_depth: int = Field(default=30, ge=1, le=1000)
@@ -44,7 +56,7 @@ class GatewaySettings(ServerSettings):
     rerank_weight: float = Field(default=1.0, ge=0)
     """Weight of the cross-encoder's standardised score."""
     rerank_retriever_weight: float = Field(default=1.0, ge=0)
-    """Weight of the retriever's standardised similarity beside it."""
+    """Weight of the retriever's standardised score beside it."""
     rerank_timeout_seconds: float = Field(default=2.0, gt=0)
     """How long reranking may take before the retriever's order is given instead."""
     highlight_timeout_seconds: float = Field(default=1.0, gt=0)
@@ -66,12 +78,23 @@ class GatewaySettings(ServerSettings):
     """The most index streams at once; those beyond are refused with RESOURCE_EXHAUSTED."""
 
     @model_validator(mode="after")
-    def _one_retriever(self) -> "GatewaySettings":
+    def _consistent(self) -> "GatewaySettings":
         if len(self.retriever_addresses) != 1:
             raise ValueError(
                 "retriever_addresses must name one retriever: the SQLite store has one"
             )
+        if self.fusion_dense_weight == self.fusion_lexical_weight == 0:
+            raise ValueError("fusion_dense_weight and fusion_lexical_weight must not both be 0")
         return self
+
+    @property
+    def fusion(self) -> FusionPlan:
+        return FusionPlan(
+            self.fusion_method,
+            self.fusion_dense_weight,
+            self.fusion_lexical_weight,
+            self.fusion_rank_constant,
+        )
 
     @property
     def tier_tls(self) -> ClientTls | None:

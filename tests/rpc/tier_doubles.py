@@ -10,7 +10,14 @@ from typing import Any
 from services.runtime.interceptors import caller
 from services.runtime.server import TierServer, serve
 from services.runtime.settings import ServerSettings
-from sirdar.errors import FailedPrecondition, InvalidArgument, NotFound, SirdarError, to_status
+from sirdar.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    SirdarError,
+    Unimplemented,
+    to_status,
+)
 from sirdar.v1 import (
     collection_pb2,
     common_pb2,
@@ -164,6 +171,10 @@ class RetrieverDouble:
     rerank: collection_pb2.RerankSettings = field(default_factory=collection_pb2.RerankSettings)
     # What each document's passages say.
     text_of: dict[str, str] = field(default_factory=dict)
+    # Whether the collection has a lexical index, and the shards where it does not answer.
+    lexical: bool = False
+    missing_lexical_shards: tuple[int, ...] = ()
+    searches: list[retriever_pb2.SearchPassagesRequest] = field(default_factory=list)
 
     async def GetCollection(self, request: Any, context: Any) -> Any:
         if request.name != "notes":
@@ -177,6 +188,7 @@ class RetrieverDouble:
             name=request.name,
             generation=generation,
             rerank=self.rerank,
+            lexical=collection_pb2.LexicalSettings(enabled=self.lexical),
         )
         return retriever_pb2.RetrieverServiceGetCollectionResponse(collection=collection)
 
@@ -206,21 +218,26 @@ class RetrieverDouble:
         return response
 
     async def SearchPassages(self, request: Any, context: Any) -> Any:
-        if request.fingerprint != self.fingerprint:
+        self.searches.append(request)
+        (query,) = request.queries
+        if query.HasField("vector") and request.fingerprint != self.fingerprint:
             raise FailedPrecondition("another space", reason="SPACE_MISMATCH")
-        passages = [
-            retriever_pb2.CandidatePassage(
-                document_id=identity, index=index, text=self.text_of.get(identity, f"{identity}!")
-            )
-            for identity, index in (("a", 0), ("a", 1), ("b", 0), ("c", 0))
-        ]
-        dense = [
-            retriever_pb2.Candidate(passage=at, score=score)
-            for at, score in ((2, 0.9), (1, 0.8), (0, 0.7), (3, 0.6))
-        ]
+        if query.lexical and not self.lexical:
+            raise Unimplemented("no words here", reason="LEXICAL_NOT_AVAILABLE")
+        found = retriever_pb2.PassageCandidates()
+        for identity, index in (("a", 0), ("a", 1), ("b", 0), ("c", 0), ("d", 0)):
+            text = self.text_of.get(identity, f"{identity}!")
+            found.passages.add(document_id=identity, index=index, text=text)
+        if query.HasField("vector"):
+            for at, score in ((2, 0.9), (1, 0.8), (0, 0.7), (3, 0.6)):
+                found.dense.add(passage=at, score=score)
+        if query.lexical:
+            for at, score in ((4, 7.0), (3, 5.0), (0, 2.0)):
+                found.lexical.add(passage=at, score=score)
         return retriever_pb2.SearchPassagesResponse(
-            results=[retriever_pb2.PassageCandidates(dense=dense, passages=passages)],
+            results=[found],
             coverage=self.coverage,
+            missing_lexical_shards=self.missing_lexical_shards if query.lexical else (),
         )
 
 

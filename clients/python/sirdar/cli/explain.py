@@ -34,16 +34,17 @@ def show_explanation(console: "Console", results: "SearchResults") -> None:
 
 def _scores(results: "SearchResults") -> "Table":
     table = _table()
-    for header in ("#", "score", "similarity", "rank by it", "reranker", "passages"):
+    for header in ("#", "score", "similarity", "words", "rank before", "reranker", "passages"):
         table.add_column(header, justify="right")
     table.add_column("document", overflow="fold")
     for rank, result in enumerate(results, 1):
         table.add_row(
             str(rank),
             f"{result.score:.4f}",
-            f"{result.similarity:.4f}",
+            _score(result.similarity, 4),
+            _score(result.lexical_score, 3),
             _before(result, rank),
-            _logit(result),
+            _score(result.rerank_score, 3),
             str(result.matched_passages),
             one_line(result.document_id),
         )
@@ -53,16 +54,18 @@ def _scores(results: "SearchResults") -> "Table":
 def _score_lines(results: "SearchResults") -> Iterator[str]:
     for rank, result in enumerate(results, 1):
         yield f"{rank} {one_line(result.document_id)}"
-        yield f"  score {result.score:.4f}, reranker {_logit(result)}"
-        yield f"  similarity {result.similarity:.4f}, rank by it {_before(result, rank)}"
+        yield f"  score {result.score:.4f}, reranker {_score(result.rerank_score, 3)}"
+        similarity, words = _score(result.similarity, 4), _score(result.lexical_score, 3)
+        yield f"  similarity {similarity}, words {words}"
+        yield f"  rank before {_before(result, rank)}"
 
 
-def _logit(result: "SearchResult") -> str:
-    return "-" if result.rerank_score is None else f"{result.rerank_score:.3f}"
+def _score(score: float | None, digits: int) -> str:
+    return "-" if score is None else f"{score:.{digits}f}"
 
 
 def _before(result: "SearchResult", rank: int) -> str:
-    """The place by similarity alone, and how far the reranker moved it."""
+    """The place before reranking, and how far the reranker moved it."""
     if not result.retriever_rank:
         return "-"
     moved = result.retriever_rank - rank

@@ -17,7 +17,9 @@ from sirdar.client.channel import Tls
 from sirdar.client.collection import (
     Collection,
     EmbeddingSpace,
+    FieldType,
     Generation,
+    LexicalSettings,
     Model,
     RerankSettings,
     Similarity,
@@ -26,11 +28,13 @@ from sirdar.client.documents import (
     ConditionalDocument,
     DeleteOutcome,
     Document,
+    FilterDeletion,
     IndexOutcome,
     MetadataValue,
     StoredDocument,
     WriteReceipt,
 )
+from sirdar.client.fusion import Fusion, FusionMethod, SearchMode
 from sirdar.client.health import Health
 from sirdar.client.results import (
     Consistency,
@@ -43,6 +47,7 @@ from sirdar.client.results import (
     StageTiming,
 )
 from sirdar.client.sync import Client
+from sirdar.v1.filter_pb2 import Filter
 
 __all__ = [
     "AsyncClient",
@@ -55,12 +60,19 @@ __all__ = [
     "DeleteOutcome",
     "Document",
     "EmbeddingSpace",
+    "FieldType",
+    "Filter",
+    "FilterDeletion",
+    "Fusion",
+    "FusionMethod",
     "Generation",
     "Health",
     "IndexOutcome",
+    "LexicalSettings",
     "MetadataValue",
     "Model",
     "RerankSettings",
+    "SearchMode",
     "SearchResult",
     "SearchResults",
     "Similarity",

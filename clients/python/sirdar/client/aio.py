@@ -29,6 +29,7 @@ from sirdar.client.documents import (
     ConditionalDocument,
     DeleteOutcome,
     Document,
+    FilterDeletion,
     IndexOutcome,
     StoredDocument,
 )
@@ -36,6 +37,7 @@ from sirdar.client.health import Health, health_of
 from sirdar.client.index_session import IndexSession
 from sirdar.client.results import SearchResults
 from sirdar.errors import FailedPrecondition, from_rpc_error
+from sirdar.v1.filter_pb2 import Filter
 from sirdar.v1.search_pb2_grpc import SearchServiceStub
 
 RequestT = TypeVar("RequestT")
@@ -149,6 +151,22 @@ class AsyncClient:
             answered = await self._run(call, timeout_seconds)
             outcomes += answered
         return outcomes
+
+    async def delete_by_filter(
+        self,
+        collection: str,
+        filter: Filter | str,  # noqa: A002 - as in a search
+        *,
+        count_only: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> FilterDeletion:
+        """Deletes every document that meets the filter, or only counts them.
+
+        It is done in steps: after an error some may be deleted, and calling
+        again goes on.
+        """
+        call = self._calls.delete_by_filter(collection, filter, count_only=count_only)
+        return await self._run(call, timeout_seconds)
 
     async def create_collection(
         self,

@@ -10,11 +10,12 @@ from typing import Generic, TypedDict, TypeVar
 import grpc
 
 from sirdar.client import decode, encode
-from sirdar.client.collection import Collection, Model, RerankSettings, Similarity
-from sirdar.client.documents import DeleteOutcome, StoredDocument
+from sirdar.client.collection import Collection, FieldType, Model, RerankSettings, Similarity
+from sirdar.client.documents import DeleteOutcome, FilterDeletion, StoredDocument
+from sirdar.client.fusion import Fusion, SearchMode
 from sirdar.client.results import Consistency, SearchResults
 from sirdar.errors import InvalidArgument
-from sirdar.v1 import collection_pb2, common_pb2, search_pb2
+from sirdar.v1 import collection_pb2, common_pb2, filter_pb2, search_pb2
 from sirdar.v1.search_pb2_grpc import SearchServiceStub
 
 RequestT = TypeVar("RequestT")
@@ -61,7 +62,9 @@ class SearchOptions(TypedDict, total=False):
     `consistency` with the `tokens` of receipts says how fresh the answer must
     be; `require_complete` refuses to answer for less than all shards; `rerank`
     overrides the collection's settings; `highlight` marks in the snippets the
-    sentences that matter to the query.
+    sentences that matter to the query; `filter` leaves the documents that meet
+    it, as text (see `sirdar.filter_text`) or as the contract's message; `mode`
+    and `fusion` say what is ranked, by default as the server is set.
     """
 
     top_k: int
@@ -72,14 +75,20 @@ class SearchOptions(TypedDict, total=False):
     require_complete: bool
     rerank: RerankSettings
     highlight: bool
+    filter: filter_pb2.Filter | str
+    mode: SearchMode | str
+    fusion: Fusion
 
 
 class CollectionOptions(TypedDict, total=False):
     """What `create_collection` takes beside the name.
 
     The model (default: the embedder's own), how many `shards`, the
-    `index_kind` (`hnsw`, the default, or `flat`), the `similarity`, a
-    `description`, `labels` and how searches `rerank`.
+    `index_kind` (default: `auto`; see the contract), the `similarity`, a
+    `description`, `labels` and how searches `rerank`. `schema` are the metadata
+    fields that filters may name, each with its type, such as `"integer"`.
+    `lexical=False` does without the lexical index, `language` is that of its
+    words (`none`, or an ISO 639-1 code; default: the server's).
     """
 
     model: Model
@@ -89,17 +98,22 @@ class CollectionOptions(TypedDict, total=False):
     description: str
     labels: Mapping[str, str]
     rerank: RerankSettings
+    schema: Mapping[str, FieldType | str]
+    lexical: bool
+    language: str
 
 
 class CollectionChanges(TypedDict, total=False):
     """What `update_collection` replaces; what is left out stays as it is.
 
-    `rerank` is replaced whole: None in it means the server's setting.
+    `rerank` is replaced whole: None in it means the server's setting. So is
+    `schema`, but only to add fields.
     """
 
     description: str
     labels: Mapping[str, str]
     rerank: RerankSettings
+    schema: Mapping[str, FieldType | str]
 
 
 SearchCall = Call[search_pb2.SearchRequest, search_pb2.SearchResponse, SearchResults]
@@ -111,6 +125,9 @@ ListDocumentsCall = Call[
 ]
 DeleteDocumentsCall = Call[
     search_pb2.DeleteDocumentsRequest, search_pb2.DeleteDocumentsResponse, list[DeleteOutcome]
+]
+DeleteByFilterCall = Call[
+    search_pb2.DeleteByFilterRequest, search_pb2.DeleteByFilterResponse, FilterDeletion
 ]
 CreateCollectionCall = Call[
     search_pb2.CreateCollectionRequest, search_pb2.CreateCollectionResponse, Collection
@@ -153,6 +170,12 @@ class Calls:
             request.top_k = encode.int32("top_k", options["top_k"])
         if "candidates" in options:
             request.candidates = encode.int32("candidates", options["candidates"])
+        if "filter" in options:
+            request.filter.CopyFrom(encode.filter_("filter", options["filter"]))
+        if "mode" in options:
+            request.mode = encode.mode("mode", options["mode"])
+        if "fusion" in options:
+            request.fusion.CopyFrom(encode.fusion("fusion", options["fusion"]))
         return Call(lambda stub: stub.Search, request, decode.search_results)
 
     def index_target(self, collection: str) -> search_pb2.IndexDocumentsRequest:
@@ -207,13 +230,29 @@ class Calls:
                 lambda answer: [decode.delete_outcome(item) for item in answer.outcomes],
             )
 
+    def delete_by_filter(
+        self, collection: str, condition: filter_pb2.Filter | str, *, count_only: bool
+    ) -> DeleteByFilterCall:
+        request = search_pb2.DeleteByFilterRequest(
+            namespace=self._namespace,
+            collection=encode.text("collection", collection),
+            filter=encode.filter_("filter", condition),
+            count_only=encode.boolean("count_only", count_only),
+        )
+        return Call(lambda stub: stub.DeleteByFilter, request, decode.filter_deletion)
+
     def create_collection(self, name: str, options: CollectionOptions) -> CreateCollectionCall:
         collection = collection_pb2.Collection(
             namespace=self._namespace,
             name=encode.text("name", name),
             description=encode.text("description", options.get("description", "")),
             labels=encode.labels("labels", options.get("labels", {})),
+            schema=encode.schema("schema", options.get("schema", {})),
         )
+        if "lexical" in options:
+            collection.lexical.enabled = encode.boolean("lexical", options["lexical"])
+        if "language" in options:
+            collection.lexical.language = encode.text("language", options["language"])
         if "rerank" in options:
             collection.rerank.CopyFrom(encode.rerank_settings("rerank", options["rerank"]))
         generation = collection.generation
@@ -265,9 +304,11 @@ class Calls:
             request.collection.labels.update(encode.labels("labels", changes["labels"]))
         if "rerank" in changes:
             request.collection.rerank.CopyFrom(encode.rerank_settings("rerank", changes["rerank"]))
+        if "schema" in changes:
+            request.collection.schema.extend(encode.schema("schema", changes["schema"]))
         request.update_mask.paths.extend(changes)
         if not request.update_mask.paths:
-            raise InvalidArgument("nothing to update: give a description, labels or rerank")
+            raise InvalidArgument("nothing to update: give a description, labels, rerank or schema")
         return Call(
             lambda stub: stub.UpdateCollection,
             request,

@@ -24,6 +24,7 @@ _REPEATABLE = (
     "GetDocument",
     "ListDocuments",
     "DeleteDocuments",
+    "DeleteByFilter",
     "GetCollection",
     "ListCollections",
     "UpdateCollection",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 
 
 class Similarity(Enum):
@@ -11,6 +11,18 @@ class Similarity(Enum):
 
     COSINE = "cosine"
     DOT = "dot"
+
+
+class FieldType(StrEnum):
+    """What kind of value a metadata field has. Filters may name the fields of the schema."""
+
+    KEYWORD = "keyword"
+    KEYWORD_LIST = "keyword_list"
+    INTEGER = "integer"
+    FLOAT = "float"
+    BOOLEAN = "boolean"
+    TIMESTAMP = "timestamp"
+    TEXT = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +69,21 @@ class RerankSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LexicalSettings:
+    """The lexical index: whether there is one, and the language whose words it stems; `none`:
+    words are only lower-cased."""
+
+    enabled: bool
+    language: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
-    """A named set of documents with one embedding space."""
+    """A named set of documents with one embedding space.
+
+    `schema` are the metadata fields that filters may name, in the order in
+    which they were added; `index_explanation` says what indexes there are and why.
+    """
 
     name: str
     namespace: str
@@ -70,3 +95,6 @@ class Collection:
     passages: int
     labels: Mapping[str, str] = field(default_factory=dict)
     rerank: RerankSettings = field(default_factory=RerankSettings)
+    schema: Mapping[str, FieldType] = field(default_factory=dict)
+    lexical: LexicalSettings = field(default_factory=lambda: LexicalSettings(False))
+    index_explanation: str = ""

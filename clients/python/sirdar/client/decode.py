@@ -9,7 +9,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sirdar.client.collection import (
     Collection,
     EmbeddingSpace,
+    FieldType,
     Generation,
+    LexicalSettings,
     Model,
     RerankSettings,
     Similarity,
@@ -17,6 +19,7 @@ from sirdar.client.collection import (
 from sirdar.client.documents import (
     DeleteOutcome,
     Document,
+    FilterDeletion,
     IndexOutcome,
     MetadataValue,
     StoredDocument,
@@ -32,7 +35,7 @@ from sirdar.client.results import (
     StageTiming,
 )
 from sirdar.errors import Unimplemented, from_status
-from sirdar.v1 import collection_pb2, common_pb2, document_pb2, search_pb2
+from sirdar.v1 import collection_pb2, common_pb2, document_pb2, filter_pb2, search_pb2
 
 _SIMILARITIES = {
     collection_pb2.SIMILARITY_COSINE: Similarity.COSINE,
@@ -40,6 +43,7 @@ _SIMILARITIES = {
 }
 
 _STAGES = common_pb2.Stage.DESCRIPTOR, "STAGE_"
+_FIELD_TYPES = filter_pb2.FieldType.DESCRIPTOR, "FIELD_TYPE_"
 _DEGRADED_REASONS = common_pb2.DegradedReason.DESCRIPTOR, "DEGRADED_REASON_"
 
 
@@ -112,6 +116,10 @@ def delete_outcome(message: document_pb2.DeleteOutcome) -> DeleteOutcome:
     )
 
 
+def filter_deletion(message: search_pb2.DeleteByFilterResponse) -> FilterDeletion:
+    return FilterDeletion(message.documents, tuple(message.consistency_tokens))
+
+
 def space(message: common_pb2.EmbeddingSpace) -> EmbeddingSpace:
     model = Model(message.model.name, message.model.revision)
     return EmbeddingSpace(model, message.dimensions, message.fingerprint)
@@ -136,7 +144,20 @@ def collection(message: collection_pb2.Collection) -> Collection:
         passages=message.passages,
         labels=dict(message.labels),
         rerank=rerank_settings(message.rerank),
+        schema={item.name: _field_type(item) for item in message.schema},
+        lexical=LexicalSettings(message.lexical.enabled, message.lexical.language),
+        index_explanation=message.index_explanation,
     )
+
+
+def _field_type(message: filter_pb2.FieldSchema) -> FieldType:
+    try:
+        return FieldType(_word(_FIELD_TYPES, message.type))
+    except ValueError:
+        raise Unimplemented(
+            f"the field {message.name} is of a type that this client does not know; update the "
+            "package sirdar"
+        ) from None
 
 
 def rerank_settings(message: collection_pb2.RerankSettings) -> RerankSettings:
@@ -175,7 +196,8 @@ def _search_result(message: search_pb2.SearchResult) -> SearchResult:
     return SearchResult(
         document_id=message.document_id,
         score=message.score,
-        similarity=message.similarity,
+        similarity=message.similarity if message.HasField("similarity") else None,
+        lexical_score=message.lexical_score if message.HasField("lexical_score") else None,
         title=message.title,
         metadata=metadata(message.metadata),
         version=message.version,

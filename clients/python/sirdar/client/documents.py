@@ -84,3 +84,11 @@ class DeleteOutcome:
     existed: bool
     consistency_token: str = ""
     error: SirdarError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FilterDeletion:
+    """How many documents met the filter; `consistency_tokens`: of the shards written to."""
+
+    documents: int
+    consistency_tokens: tuple[str, ...] = ()

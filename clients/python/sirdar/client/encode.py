@@ -6,14 +6,17 @@ before any call.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sirdar.client.collection import RerankSettings
+from sirdar.client.collection import FieldType, RerankSettings
 from sirdar.client.documents import ConditionalDocument, Document, MetadataValue
+from sirdar.client.fusion import Fusion, FusionMethod, SearchMode
 from sirdar.errors import InvalidArgument
-from sirdar.v1 import collection_pb2, document_pb2, search_pb2
+from sirdar.filter_text import parse_filter
+from sirdar.v1 import collection_pb2, document_pb2, filter_pb2, search_pb2
 
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
@@ -85,6 +88,51 @@ def rerank_settings(field: str, value: RerankSettings) -> collection_pb2.RerankS
     if value.retriever_weight is not None:
         message.retriever_weight = number(f"{field}.retriever_weight", value.retriever_weight)
     return message
+
+
+def mode(field: str, value: SearchMode | str) -> search_pb2.SearchMode.ValueType:
+    return search_pb2.SearchMode.Value(f"SEARCH_MODE_{_choice(field, value, SearchMode)}")
+
+
+def fusion(field: str, value: Fusion) -> search_pb2.Fusion:
+    """What is None stays unset."""
+    message = search_pb2.Fusion()
+    if value.method is not None:
+        method = _choice(f"{field}.method", value.method, FusionMethod)
+        message.method = search_pb2.FusionMethod.Value(f"FUSION_METHOD_{method}")
+    if value.dense_weight is not None:
+        message.dense_weight = number(f"{field}.dense_weight", value.dense_weight)
+    if value.lexical_weight is not None:
+        message.lexical_weight = number(f"{field}.lexical_weight", value.lexical_weight)
+    if value.rank_constant is not None:
+        message.rank_constant = number(f"{field}.rank_constant", value.rank_constant)
+    return message
+
+
+def filter_(field: str, value: filter_pb2.Filter | str) -> filter_pb2.Filter:
+    """A message as it is, a text parsed; see `sirdar.filter_text`."""
+    if isinstance(value, filter_pb2.Filter):
+        return value
+    return parse_filter(text(field, value), field)
+
+
+def schema(field: str, values: Mapping[str, FieldType | str]) -> list[filter_pb2.FieldSchema]:
+    """The fields in the order of the mapping."""
+    fields = []
+    for name, kind in values.items():
+        word = _choice(f"{field}[{name}]", kind, FieldType)
+        number_ = filter_pb2.FieldType.Value(f"FIELD_TYPE_{word}")
+        fields.append(filter_pb2.FieldSchema(name=text(f"{field} name", name), type=number_))
+    return fields
+
+
+def _choice(field: str, value: str, choices: type[StrEnum]) -> str:
+    """The value's name, if it is one of the choices."""
+    try:
+        return choices(value).name
+    except ValueError:
+        known = ", ".join(choices)
+        raise InvalidArgument.field(field, f"must be one of {known}, not {value!r}") from None
 
 
 def labels(field: str, values: Mapping[str, str]) -> dict[str, str]:

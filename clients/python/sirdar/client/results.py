@@ -46,15 +46,17 @@ class Snippet:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """One document. `score` orders the results, `similarity` compares query and best passage.
+    """One document. `score` orders the results.
 
-    `rerank_score` is the cross-encoder's logit for them, None where it was not
-    asked; `retriever_rank` the place by similarity alone, from 1.
+    `similarity` compares query and best passage, None where that was found by
+    words only; `lexical_score` is its BM25, None where it was found by meaning
+    only; `rerank_score` the cross-encoder's logit, None where it was not asked;
+    `retriever_rank` the place before reranking, from 1.
     """
 
     document_id: str
     score: float
-    similarity: float
+    similarity: float | None
     title: str
     metadata: Mapping[str, MetadataValue]
     version: int
@@ -62,6 +64,7 @@ class SearchResult:
     matched_passages: int
     rerank_score: float | None = None
     retriever_rank: int = 0
+    lexical_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

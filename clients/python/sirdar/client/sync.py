@@ -21,6 +21,7 @@ from sirdar.client.documents import (
     ConditionalDocument,
     DeleteOutcome,
     Document,
+    FilterDeletion,
     IndexOutcome,
     StoredDocument,
 )
@@ -29,6 +30,7 @@ from sirdar.client.index_session import IndexSession
 from sirdar.client.results import SearchResults
 from sirdar.client.sync_index import IndexRun
 from sirdar.errors import FailedPrecondition, from_rpc_error
+from sirdar.v1.filter_pb2 import Filter
 from sirdar.v1.search_pb2_grpc import SearchServiceStub
 
 RequestT = TypeVar("RequestT")
@@ -136,6 +138,22 @@ class Client:
             answered = self._run(call, timeout_seconds)
             outcomes += answered
         return outcomes
+
+    def delete_by_filter(
+        self,
+        collection: str,
+        filter: Filter | str,  # noqa: A002 - as in a search
+        *,
+        count_only: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> FilterDeletion:
+        """Deletes every document that meets the filter, or only counts them.
+
+        It is done in steps: after an error some may be deleted, and calling
+        again goes on.
+        """
+        call = self._calls.delete_by_filter(collection, filter, count_only=count_only)
+        return self._run(call, timeout_seconds)
 
     def create_collection(
         self,

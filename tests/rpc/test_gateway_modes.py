@@ -1,0 +1,195 @@
+"""Searches by meaning, by words and by both in the gateway's pipeline, and doing without one."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+
+from gateway.__main__ import wire
+from gateway.settings import GatewaySettings
+from services.runtime.server import serve
+from sirdar.errors import InvalidArgument, SirdarError, Unavailable, Unimplemented, from_rpc_error
+from sirdar.v1 import filter_pb2, search_pb2
+from sirdar.v1.search_pb2_grpc import SearchServiceStub
+from tests.rpc.tier_doubles import (
+    EmbedderDouble,
+    RerankerDouble,
+    RetrieverDouble,
+    serving_reranker,
+    serving_tiers,
+)
+
+DENSE, LEXICAL, HYBRID = (
+    search_pb2.SEARCH_MODE_DENSE,
+    search_pb2.SEARCH_MODE_LEXICAL,
+    search_pb2.SEARCH_MODE_HYBRID,
+)
+
+
+@dataclass
+class Gateway:
+    stub: Any
+    retriever: RetrieverDouble = field(default_factory=lambda: RetrieverDouble(lexical=True))
+    embedder: EmbedderDouble = field(default_factory=EmbedderDouble)
+    reranker: RerankerDouble = field(default_factory=RerankerDouble)
+
+    async def search(self, **request: Any) -> search_pb2.SearchResponse:
+        asked = search_pb2.SearchRequest(collection="notes", query="words", **request)
+        response: search_pb2.SearchResponse = await self.stub.Search(asked)
+        return response
+
+    async def order(self, **request: Any) -> list[str]:
+        return [item.document_id for item in (await self.search(**request)).results]
+
+    async def refusal(self, **request: Any) -> SirdarError:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await self.search(**request)
+        return from_rpc_error(refused.value)
+
+
+@asynccontextmanager
+async def running(*, rerank: bool = False, **settings: Any) -> AsyncIterator[Gateway]:
+    gateway = Gateway(None)
+    async with (
+        serving_tiers(gateway.embedder, gateway.retriever) as (embedder, retriever),
+        serving_reranker(gateway.reranker) as reranker,
+    ):
+        given = {
+            "port": 0,
+            "metrics_port": None,
+            "http_port": None,
+            "embedder_address": embedder,
+            "retriever_addresses": (retriever,),
+            "reranker_address": reranker if rerank else None,
+        }
+        async with (
+            serve("gateway", GatewaySettings.model_validate(given | settings), wire) as server,
+            grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+        ):
+            gateway.stub = SearchServiceStub(channel)
+            yield gateway
+
+
+async def test_each_mode_has_its_order_and_its_scores() -> None:
+    async with running() as gateway:
+        dense = (await gateway.search(mode=DENSE)).results
+        assert [(item.document_id, round(item.score, 6)) for item in dense] == [
+            ("b", 0.9),
+            ("a", 0.8),
+            ("c", 0.6),
+        ]
+        assert [item.similarity for item in dense] == [item.score for item in dense]
+        assert not any(item.HasField("lexical_score") for item in dense)
+        lexical = (await gateway.search(mode=LEXICAL)).results
+        assert [(item.document_id, item.score, item.lexical_score) for item in lexical] == [
+            ("d", 7.0, 7.0),
+            ("c", 5.0, 5.0),
+            ("a", 2.0, 2.0),
+        ]
+        assert not any(item.HasField("similarity") for item in lexical)
+        hybrid = (await gateway.search(mode=HYBRID)).results
+        # Ranks: c 4 and 2, a 3 (its first passage) and 3, b 1, d 1.
+        assert [item.document_id for item in hybrid] == ["c", "a", "b", "d"]
+        assert hybrid[0].score == pytest.approx(1 / 64 + 1 / 62)
+        assert (round(hybrid[0].similarity, 6), hybrid[0].lexical_score) == (0.6, 5.0)
+        assert not hybrid[2].HasField("lexical_score")
+        assert not hybrid[3].HasField("similarity")
+
+
+async def test_the_server_says_what_searches_do_that_do_not() -> None:
+    async with running() as gateway:
+        assert await gateway.order() == await gateway.order(mode=HYBRID)
+    async with running(search_mode="lexical") as gateway:
+        assert await gateway.order() == ["d", "c", "a"]
+    async with running(fusion_lexical_weight=0) as gateway:
+        assert (await gateway.order())[:3] == ["b", "a", "c"]
+        fusion = search_pb2.Fusion(dense_weight=0, lexical_weight=1)
+        assert (await gateway.order(fusion=fusion))[:3] == ["d", "c", "a"]
+
+
+async def test_a_collection_without_words_is_searched_by_meaning_unless_words_were_asked_for() -> (
+    None
+):
+    async with running() as gateway:
+        gateway.retriever.lexical = False
+        answer = await gateway.search()
+        assert [item.document_id for item in answer.results] == ["b", "a", "c"]
+        assert not answer.degraded
+        for mode in (LEXICAL, HYBRID):
+            refused = await gateway.refusal(mode=mode)
+            assert isinstance(refused, Unimplemented)
+            assert refused.reason == "LEXICAL_NOT_AVAILABLE"
+
+
+async def test_a_collection_made_anew_with_words_is_read_again() -> None:
+    async with running() as gateway:
+        gateway.retriever.lexical = False
+        await gateway.search()
+        gateway.retriever.lexical = True
+        assert await gateway.order(mode=LEXICAL) == ["d", "c", "a"]
+
+
+async def test_words_need_no_embedder_but_highlights_do() -> None:
+    async with running() as gateway:
+        gateway.embedder.failures = [Unavailable("away", reason="AWAY")] * 20
+        assert await gateway.order(mode=LEXICAL) == ["d", "c", "a"]
+        assert not gateway.embedder.callers
+        marked = await gateway.search(mode=LEXICAL, highlight=True)
+        assert [item.reason for item in marked.degraded] == [4]
+        assert isinstance(await gateway.refusal(mode=HYBRID), Unavailable)
+    async with running() as gateway:
+        marked = await gateway.search(mode=LEXICAL, highlight=True)
+        assert marked.results[0].snippet.highlights
+
+
+async def test_a_lexical_index_that_does_not_answer_is_said() -> None:
+    async with running() as gateway:
+        gateway.retriever.missing_lexical_shards = (1,)
+        for mode in (HYBRID, LEXICAL):
+            answer = await gateway.search(mode=mode)
+            assert [item.reason for item in answer.degraded] == [6]
+            assert "1" in answer.degraded[0].detail
+        # The vectors of all shards have answered.
+        assert (await gateway.search(mode=HYBRID, require_complete=True)).results
+        refused = await gateway.refusal(mode=LEXICAL, require_complete=True)
+        assert (type(refused), refused.reason) == (Unavailable, "INCOMPLETE")
+        assert not (await gateway.search(mode=DENSE)).degraded
+
+
+async def test_the_reranker_standardises_what_the_order_was_by() -> None:
+    async with running(rerank=True) as gateway:
+        gateway.reranker.logit_of = {"a!": 1.0, "b!": 1.0, "c!": 1.0, "d!": 1.0}
+        answer = await gateway.search(mode=HYBRID)
+        assert [item.document_id for item in answer.results] == ["c", "a", "b", "d"]
+        gateway.reranker.logit_of = {"a!": 0.0, "b!": 0.0, "c!": 0.0, "d!": 9.0}
+        answer = await gateway.search(mode=HYBRID)
+        assert answer.results[0].document_id == "d"
+        assert [item.retriever_rank for item in answer.results] == [4, 1, 2, 3]
+
+
+async def test_a_filter_reaches_the_retriever_as_it_is() -> None:
+    async with running() as gateway:
+        wanted = filter_pb2.Filter(exists=filter_pb2.ExistsCondition(field="year"))
+        await gateway.search(filter=wanted)
+        await gateway.search()
+        first, second = gateway.retriever.searches
+        assert first.filter == wanted
+        assert not second.HasField("filter")
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        ({"mode": 9}, "mode"),
+        ({"fusion": search_pb2.Fusion(rank_constant=0)}, "fusion.rank_constant"),
+        ({"fusion": search_pb2.Fusion(dense_weight=-1)}, "fusion.dense_weight"),
+    ],
+)
+async def test_bad_modes_and_fusions_are_named(request_: dict[str, Any], field: str) -> None:
+    async with running() as gateway:
+        refused = await gateway.refusal(**request_)
+        assert isinstance(refused, InvalidArgument)
+        assert [item.field for item in refused.fields] == [field]
