@@ -166,6 +166,25 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         )
         return search_pb2.DeleteDocumentsResponse(outcomes=response.outcomes)
 
+    async def DeleteByFilter(
+        self, request: search_pb2.DeleteByFilterRequest, context: Any
+    ) -> search_pb2.DeleteByFilterResponse:
+        if not request.HasField("filter"):
+            raise InvalidArgument.field("filter", "must say which documents; nothing was deleted")
+        response = await self._retriever.call(
+            self._retriever.rpc.DeleteByFilter,
+            retriever_pb2.RetrieverServiceDeleteByFilterRequest(
+                namespace=check.namespace_of(request.namespace),
+                collection=check.require_collection(request.collection),
+                filter=request.filter,
+                count_only=request.count_only,
+            ),
+            self._settings.index_timeout_seconds,
+        )
+        return search_pb2.DeleteByFilterResponse(
+            documents=response.documents, consistency_tokens=response.consistency_tokens
+        )
+
     async def CreateCollection(
         self, request: search_pb2.CreateCollectionRequest, context: Any
     ) -> search_pb2.CreateCollectionResponse:

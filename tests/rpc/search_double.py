@@ -57,6 +57,7 @@ class Double:
     received: list[str] = field(default_factory=list)
     delay_seconds: float = 0.0
     requests: list[search_pb2.SearchRequest] = field(default_factory=list)
+    deletions: list[search_pb2.DeleteByFilterRequest] = field(default_factory=list)
     answer: search_pb2.SearchResponse = field(default_factory=search_pb2.SearchResponse)
 
     def write(self, collection: str, item: search_pb2.IndexItem) -> document_pb2.WriteReceipt:
@@ -155,6 +156,12 @@ class DoubleServicer(SearchServiceServicer):
             ]
         )
 
+    async def DeleteByFilter(self, request, context):  # type: ignore[no-untyped-def]
+        self._called("DeleteByFilter")
+        self._double.deletions.append(request)
+        self._collection(request.collection)
+        return search_pb2.DeleteByFilterResponse(documents=7, consistency_tokens=["t"])
+
     async def CreateCollection(self, request, context):  # type: ignore[no-untyped-def]
         self._called("CreateCollection")
         name = request.collection.name
@@ -177,6 +184,9 @@ class DoubleServicer(SearchServiceServicer):
         for path in request.update_mask.paths:
             if path == "description":
                 collection.description = request.collection.description
+            elif path == "schema":
+                del collection.schema[:]
+                collection.schema.extend(request.collection.schema)
             elif path == "rerank":
                 collection.rerank.CopyFrom(request.collection.rerank)
             else:

@@ -193,3 +193,18 @@ async def test_bad_modes_and_fusions_are_named(request_: dict[str, Any], field: 
         refused = await gateway.refusal(**request_)
         assert isinstance(refused, InvalidArgument)
         assert [item.field for item in refused.fields] == [field]
+
+
+async def test_deleting_by_filter_needs_one_and_passes_it_on() -> None:
+    async with running() as gateway:
+        wanted = filter_pb2.Filter(exists=filter_pb2.ExistsCondition(field="year"))
+        answer = await gateway.stub.DeleteByFilter(
+            search_pb2.DeleteByFilterRequest(collection="notes", filter=wanted, count_only=True)
+        )
+        assert (answer.documents, list(answer.consistency_tokens)) == (3, ["t"])
+        (asked,) = gateway.retriever.deletions
+        assert (asked.namespace, asked.filter, asked.count_only) == ("default", wanted, True)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await gateway.stub.DeleteByFilter(search_pb2.DeleteByFilterRequest(collection="notes"))
+        assert [item.field for item in from_rpc_error(refused.value).fields] == ["filter"]
+        assert len(gateway.retriever.deletions) == 1

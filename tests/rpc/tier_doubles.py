@@ -175,6 +175,9 @@ class RetrieverDouble:
     lexical: bool = False
     missing_lexical_shards: tuple[int, ...] = ()
     searches: list[retriever_pb2.SearchPassagesRequest] = field(default_factory=list)
+    deletions: list[retriever_pb2.RetrieverServiceDeleteByFilterRequest] = field(
+        default_factory=list
+    )
 
     async def GetCollection(self, request: Any, context: Any) -> Any:
         if request.name != "notes":
@@ -240,6 +243,12 @@ class RetrieverDouble:
             missing_lexical_shards=self.missing_lexical_shards if query.lexical else (),
         )
 
+    async def DeleteByFilter(self, request: Any, context: Any) -> Any:
+        self.deletions.append(request)
+        return retriever_pb2.RetrieverServiceDeleteByFilterResponse(
+            documents=3, consistency_tokens=["t"]
+        )
+
 
 @asynccontextmanager
 async def wire_embedder(settings: ServerSettings, server: TierServer) -> AsyncIterator[None]:
@@ -298,6 +307,12 @@ def _add_retriever(servicer: RetrieverDouble, server: Any) -> None:
     class All(retriever_pb2_grpc.RetrieverServiceServicer):
         pass
 
-    for name in ("GetCollection", "CheckDocuments", "WriteDocuments", "SearchPassages"):
+    for name in (
+        "GetCollection",
+        "CheckDocuments",
+        "WriteDocuments",
+        "SearchPassages",
+        "DeleteByFilter",
+    ):
         setattr(All, name, staticmethod(getattr(servicer, name)))
     retriever_pb2_grpc.add_RetrieverServiceServicer_to_server(All(), server)  # type: ignore[abstract]
