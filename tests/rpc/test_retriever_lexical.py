@@ -1,6 +1,7 @@
 """Words over gRPC: lexical candidates beside dense ones, fresh, live, and none where they fail."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -338,3 +339,22 @@ async def test_writes_far_ahead_of_their_words_are_refused(
         # The failure is tried again after a second; then what was missed is read from the store.
         assert len(await found(stub, "apple")) == 10
         await write(stub, *writes[:1])
+
+
+async def test_lost_words_come_from_the_store_again(tmp_path: Path) -> None:
+    async with retriever(tmp_path) as stub:
+        await create(stub, shards=1)
+        await write(stub, said("a", "apple"), said("b", "apple"))
+        await stub.DeleteDocuments(
+            pb.RetrieverServiceDeleteDocumentsRequest(collection="books", document_ids=["b"])
+        )
+        assert await found(stub, "apple") == ["a"]
+    (folder,) = (tmp_path / "segments").glob("*/*/lexical")
+    shutil.rmtree(folder)
+    async with retriever(tmp_path) as stub:
+        await write(stub, said("c", "apple"))
+        for _ in range(600):
+            await asyncio.sleep(0.05)
+            if not (await stub.SearchPassages(words_request("apple"))).missing_lexical_shards:
+                break
+        assert sorted(await found(stub, "apple")) == ["a", "c"]

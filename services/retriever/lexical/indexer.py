@@ -170,12 +170,12 @@ class Indexer:
     def _step(self, shard: LexicalShard) -> None:
         """Writes some changes, and commits when it is due."""
         assert self._store is not None
-        changes, freed = shard.take(self._store, _STEP_CHANGES)
+        taken = shard.take(self._store, _STEP_CHANGES)
         with self._changed:
-            self._waiting_bytes -= freed
-        if any(not change.kept for change in changes):
+            self._waiting_bytes -= taken.freed_bytes
+        if any(not change.kept for change in taken.changes):
             self._use_writer(shard)
-        shard.write(changes)
+        shard.write(taken)
         if shard.commit_at <= time.monotonic():
             self._commit(shard)
         else:

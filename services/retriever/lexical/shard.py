@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from threading import Lock
+from typing import NamedTuple
 
 from services.retriever.applied import AppliedSeq
 from services.retriever.lexical.index import LexicalIndex
@@ -22,6 +23,15 @@ _MAX_DELAY_SECONDS = 3.0
 _COMMITS_SHARE = 5
 # Until it has caught up nobody sees a commit; they are for a restart only.
 _CATCH_UP_DELAY_SECONDS = 10.0
+
+
+class Taken(NamedTuple):
+    """Changes to be written; with them everything up to `reaches_seq` is. `freed_bytes`: of
+    memory that they leave."""
+
+    changes: Sequence[TextChange]
+    reaches_seq: int
+    freed_bytes: int
 
 
 class LexicalShard:
@@ -119,31 +129,32 @@ class LexicalShard:
             self._demanded_seq = max(self._demanded_seq, seq)
         return self.visible.value < seq
 
-    def take(self, store: Store, limit: int) -> tuple[list[TextChange], int]:
-        """The next changes, and how many bytes of memory they leave."""
+    def take(self, store: Store, limit: int) -> Taken:
+        """The next changes; `write` comes next."""
         with self._lock:
             if not self._from_store:
                 return self._take_waiting(limit)
             target, after = self.committed_seq, self._written_seq
         changes = list(islice(store.texts(self.generation, self.number, after), limit))
-        if len(changes) < limit:
-            with self._lock:
-                # The store had all up to `target`, and shows each document once, in its place.
-                self._written_seq = max(self._written_seq, target)
-                self._from_store = self.committed_seq > target
-        return changes, 0
+        if len(changes) == limit:
+            return Taken(changes, changes[-1].seq, 0)
+        with self._lock:
+            self._from_store = self.committed_seq > target
+        # The store had all up to `target`, and shows each document once, in its last place.
+        return Taken(changes, target, 0)
 
-    def write(self, changes: Sequence[TextChange]) -> None:
+    def write(self, taken: Taken) -> None:
         """Gives changes to the open writer; those that it has are left out: the store may show
         a change before it is fed. Called with `writing`."""
-        changes = [change for change in changes if change.seq > self._written_seq]
+        changes = [change for change in taken.changes if change.seq > self._written_seq]
         moved = [change for change in changes if not change.kept]
         if moved:
             self.index.add(moved)
             if self._first_uncommitted_at is None:
                 self._first_uncommitted_at = time.monotonic()
-        if changes:
-            self._written_seq = max(self._written_seq, changes[-1].seq)
+        with self._lock:
+            last = changes[-1].seq if changes else 0
+            self._written_seq = max(self._written_seq, taken.reaches_seq, last)
 
     @property
     def uncommitted(self) -> bool:
@@ -215,11 +226,11 @@ class LexicalShard:
         self._from_store = True
         return freed
 
-    def _take_waiting(self, limit: int) -> tuple[list[TextChange], int]:
-        taken = [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
-        freed = sum(item.size_bytes for item in taken)
+    def _take_waiting(self, limit: int) -> Taken:
+        changes = [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
+        freed = sum(item.size_bytes for item in changes)
         self._waiting_bytes -= freed
-        return taken, freed
+        return Taken(changes, changes[-1].seq if changes else 0, freed)
 
 
 def _words_of(change: Change) -> TextChange:
