@@ -41,3 +41,15 @@ class TokenBatch:
             attention_mask[row, : item.tokens] = 1
             token_type_ids[row, : item.tokens] = item.type_ids
         return cls(input_ids, attention_mask, token_type_ids)
+
+    def widened(self, width: int, pad_token_id: int) -> "TokenBatch":
+        """The same with at least so many tokens a row."""
+        more = width - self.input_ids.shape[1]
+        if more <= 0:
+            return self
+        wider = ((0, 0), (0, more))
+        return TokenBatch(
+            np.pad(self.input_ids, wider, constant_values=pad_token_id),
+            np.pad(self.attention_mask, wider),
+            np.pad(self.token_type_ids, wider),
+        )

@@ -222,14 +222,17 @@ class Batcher:
             budget = self._budget.next(self._seconds(lane), max(1, idle), callers, small=small)
             batch, closed = lane.queue.seal(budget, self._cost)
             token_seconds = _SURE * self._cost.token_seconds / self._engine.info.streams
-            width = max((entry.item.tokens for entry in batch), default=0)
-            live = lane.live(batch, token_seconds, self._cost.seconds(len(batch), width))
+            batch_seconds = self._cost.seconds(len(batch), self._width(batch))
+            live = lane.live(batch, token_seconds, batch_seconds)
             if live:
                 if closed is Closed.FULL and budget.seconds < self._budget.full_seconds:
                     closed = Closed.SLICE
                 lane.metrics.closed[closed].inc()
                 return lane, live
         return self._lanes[Priority.INTERACTIVE], []
+
+    def _width(self, batch: Sequence[Waiting]) -> int:
+        return self._engine.info.width(max((entry.item.tokens for entry in batch), default=0))
 
     def _next_lane(self) -> Lane | None:
         interactive, bulk = self._lanes[Priority.INTERACTIVE], self._lanes[Priority.BULK]
@@ -249,7 +252,7 @@ class Batcher:
     async def _compute(self, lane: Lane, batch: list[Waiting], stream: int) -> None:
         """Runs a batch; one that fails is halved, until the guilty items are alone."""
         items = [entry.item for entry in batch]
-        width = max(item.tokens for item in items)
+        width = self._width(batch)
         started = time.monotonic()
         expected = self._cost.seconds(len(items), width)
         self._running[stream] = (lane, started, started + expected)

@@ -15,6 +15,7 @@ _HALF_LIFE_BATCHES = 50
 _ANCHOR_BATCHES = 4.0
 # A batch that the machine stalled says little about the next.
 _LEAST, _MOST = 0.25, 4.0
+_ROUNDS = 3
 _SHAPES = ((1, 8), (1, 32), (1, 128), (8, 8), (8, 32), (4, 128), (32, 16))
 
 
@@ -124,18 +125,22 @@ def _eliminate(rows: list[list[float]]) -> list[float]:
 
 def calibrate(engine: Engine, *, pad_token_id: int, max_tokens: int) -> CostModel:
     """Measures batches of several shapes; blocks for about half a second on a CPU."""
-    measured = []
+    batches = []
     for rows, shape_width in _SHAPES:
         width = min(shape_width, max_tokens)
         if rows > 1 and rows * width > engine.info.batch_tokens:
             continue
         item = TokenizedItem(np.full(width, pad_token_id, np.int64), np.zeros(width, np.int64))
-        batch = TokenBatch.pad([item] * rows, pad_token_id)
-        seconds = []
-        for _ in range(3):
+        batches.append(TokenBatch.pad([item] * rows, pad_token_id))
+    seconds = np.empty((_ROUNDS, len(batches)))
+    for turn in seconds:
+        # One after the other, as they are served: a shape that was there before is faster.
+        for at, batch in enumerate(batches):
             started = time.perf_counter()
             engine.run(batch, 0)
-            seconds.append(time.perf_counter() - started)
-        # The first of a shape is slower, and slower than any later one.
-        measured.append((rows, width, max(min(seconds), 1e-6)))
-    return CostModel(measured)
+            turn[at] = time.perf_counter() - started
+    # The first of a shape is slower than any later one.
+    best = np.maximum(seconds.min(axis=0), 1e-6).tolist()
+    return CostModel(
+        [(*batch.input_ids.shape, one) for batch, one in zip(batches, best, strict=True)]
+    )

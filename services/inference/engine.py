@@ -27,6 +27,18 @@ class EngineInfo:
     """How many batches it computes at the same time."""
     batch_tokens: int
     """The most padded tokens that one batch may have. Larger ones are not faster."""
+    width_step: int = 1
+    """Rows that are more than half a step beyond a multiple of it are widened to the next one:
+    that is as fast, or faster."""
+    max_width: int = 0
+    """The most tokens that rows are widened to."""
+
+    def width(self, tokens: int) -> int:
+        """How wide a batch is computed whose longest item has so many tokens."""
+        beyond = tokens % self.width_step
+        if 2 * beyond <= self.width_step:
+            return tokens
+        return max(tokens, min(tokens - beyond + self.width_step, self.max_width))
 
 
 class Engine(Protocol):

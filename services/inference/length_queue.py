@@ -13,9 +13,9 @@ from services.inference.work import Job, Waiting
 _BUCKET_TOKENS = 8
 # How much of what batches took so far the next one leaves in the mean of them.
 _REMEMBERED = 0.98
-# What padding and overhead add to a token: before there is a mean, and at most. Single items
-# on an idle engine cost several times as much, which says nothing of a queue.
-_FIRST_SURPLUS, _MOST_SURPLUS = 1.2, 1.5
+# What padding and overhead add to a token: before there is a mean, and at most, which a few
+# short texts a batch come to.
+_FIRST_SURPLUS, _MOST_SURPLUS = 1.2, 4.0
 # So many callers are remembered, and those that have items in the queue.
 _MOST_CALLERS = 256
 
@@ -140,8 +140,6 @@ class LengthQueue:
             if number >= oldest and (count or number == oldest)
         ]
         plan = max(plans, key=lambda plan: usual * plan.tokens - plan.seconds)
-        self._batched_seconds = _REMEMBERED * self._batched_seconds + plan.seconds
-        self._batched_tokens = _REMEMBERED * self._batched_tokens + plan.tokens
         self._buckets[oldest].remove(first)
         batch = [first]
         for number, count in plan.taken:
@@ -154,6 +152,9 @@ class LengthQueue:
             self._leave(entry)
         if not self.items:
             return batch, Closed.DRAINED
+        # Not of single items on an idle engine, which say nothing of a queue.
+        self._batched_seconds = _REMEMBERED * self._batched_seconds + plan.seconds
+        self._batched_tokens = _REMEMBERED * self._batched_tokens + plan.tokens
         return batch, Closed.FULL if plan.full else Closed.LENGTH
 
     def _usual(self, cost: CostModel) -> float:

@@ -61,8 +61,7 @@ def _start_openvino(
     converted = _converted(kind, form, folder, digest, options)
     engine = OpenVinoEngine(
         converted.graph_file,
-        converted.description.inputs,
-        normalized=converted.description.normalized,
+        converted.description,
         precision=options.precision,
         threads=options.threads,
     )

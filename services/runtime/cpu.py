@@ -1,10 +1,11 @@
-"""How many CPUs this process may use: the host's count is wrong in a container."""
+"""What CPUs this process has: the host's count is wrong in a container."""
 
 import math
 import os
 from pathlib import Path
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def available_cpus() -> int:
@@ -13,6 +14,16 @@ def available_cpus() -> int:
     quota = _quota(_CGROUP_ROOT, _cgroup_path(Path("/proc/self/cgroup")))
     # Rounded down: a thread more than the quota pays for is throttled, and all wait for it.
     return affinity if quota is None else max(1, min(affinity, math.floor(quota)))
+
+
+def has_amx() -> bool:
+    """Whether the CPU has matrix units for bfloat16 (AMX)."""
+    try:
+        lines = _CPU_INFO.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return "amx_bf16" in flags.split()
 
 
 def _cgroup_path(file: Path) -> str:

@@ -40,3 +40,17 @@ def test_quota_is_rounded_down_to_at_least_one_and_at_most_affinity(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(cpu, "_quota", lambda root, path: quota)
     assert cpu.available_cpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("fpu amx_bf16 avx", True), ("fpu avx512_bf16", False), ("", False)]
+)
+def test_matrix_units_are_told_by_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, expected: bool
+) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(cpu, "_CPU_INFO", file)
+    assert cpu.has_amx() is expected
+    monkeypatch.setattr(cpu, "_CPU_INFO", tmp_path / "absent")
+    assert cpu.has_amx() is False

@@ -1,12 +1,13 @@
 """The cost model learns what batches take from the batches themselves."""
 
+import itertools
 import random
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.inference.batch import TokenBatch
+from services.inference.batch import TokenBatch, TokenizedItem
 from services.inference.cost import CostModel, calibrate
 from services.inference.engine import EngineInfo
 
@@ -83,3 +84,41 @@ def test_calibrating_runs_shapes_that_the_engine_can_take() -> None:
     assert cost.seconds(1, 8) > 0
     assert max(width for _, width in engine.shapes) == 24
     assert all(rows == 1 or rows * width <= 256 for rows, width in engine.shapes)
+
+
+def test_calibrating_changes_the_shape_with_every_batch() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class Recording:
+        info = EngineInfo("fake", "fp32", "cpu", 1, batch_tokens=1024)
+
+        def run(self, batch: TokenBatch, stream: int) -> NDArray[np.float32]:
+            seen.append(batch.input_ids.shape)
+            return np.zeros((batch.input_ids.shape[0], 2), np.float32)
+
+        def close(self) -> None: ...
+
+    calibrate(Recording(), pad_token_id=0, max_tokens=512)
+    assert len(set(seen)) < len(seen)
+    assert all(one != other for one, other in itertools.pairwise(seen))
+
+
+def test_batches_are_widened_where_that_is_as_fast_but_not_beyond_the_window() -> None:
+    info = EngineInfo("fake", "bf16", "cpu", 1, 768, width_step=16, max_width=106)
+    assert [info.width(tokens) for tokens in (0, 8, 9, 16, 24, 25, 60, 64)] == [
+        *(0, 8, 16, 16, 24, 32, 64, 64)
+    ]
+    assert (info.width(90), info.width(107), info.width(125)) == (96, 107, 125)
+    short = EngineInfo("fake", "bf16", "cpu", 1, 768, width_step=16, max_width=60)
+    assert (short.width(57), short.width(61)) == (60, 61)
+    assert EngineInfo("fake", "fp32", "cpu", 1, 768).width(63) == 63
+
+
+def test_a_wider_batch_says_which_of_it_is_padding() -> None:
+    item = TokenizedItem(np.array([5, 6], np.int64), np.array([0, 1], np.int64))
+    batch = TokenBatch.pad([item], pad_token_id=3)
+    wider = batch.widened(4, pad_token_id=3)
+    assert wider.input_ids.tolist() == [[5, 6, 3, 3]]
+    assert wider.attention_mask.tolist() == [[1, 1, 0, 0]]
+    assert wider.token_type_ids.tolist() == [[0, 1, 0, 0]]
+    assert batch.widened(2, pad_token_id=3) is batch
