@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.retriever import metadata, schema
 from services.retriever.catalog import OpenCollection
+from services.retriever.recall.auditor import CollectionRecall
 from services.retriever.retriever import CoveredAnswer, PassageSearch
 from services.retriever.search import Found
 from services.retriever.shard import Shard, ShardState
@@ -150,6 +151,19 @@ def shard_status(collection_: OpenCollection, shard: Shard) -> retriever_pb2.Sha
         growing_segments=shard.growing_segments,
         sealed_segments=shard.sealed_segments,
         lexical_seq=shard.lexical.visible.value if shard.lexical else None,
+    )
+
+
+def recall_estimate(item: CollectionRecall) -> retriever_pb2.RecallEstimate:
+    return retriever_pb2.RecallEstimate(
+        namespace=item.namespace,
+        collection=item.collection,
+        index_kind=item.index_kind,
+        k=item.k,
+        queries=item.estimate.queries,
+        recall=item.estimate.recall,
+        low=item.estimate.low,
+        high=item.estimate.high,
     )
 
 

@@ -10,6 +10,7 @@ import structlog
 from prometheus_client import Gauge
 
 from services.retriever.lexical.indexer import Indexer
+from services.retriever.recall.auditor import Auditor
 from services.retriever.sealer import Sealer
 from services.retriever.segment import SegmentView
 from services.retriever.shard import Shard, ShardState
@@ -64,12 +65,19 @@ class Catalog:
     """Collections by name. Opened and closed by one task; looked up from any thread."""
 
     def __init__(
-        self, segments: Path, sealer: Sealer, indexer: Indexer, *, seal_vectors: int
+        self,
+        segments: Path,
+        sealer: Sealer,
+        indexer: Indexer,
+        *,
+        seal_vectors: int,
+        auditor: Auditor | None = None,
     ) -> None:
         self._segments = segments
         self._sealer = sealer
         self._indexer = indexer
         self._seal_vectors = seal_vectors
+        self._auditor = auditor
         self._by_name: dict[tuple[str, str], OpenCollection] = {}
         self._by_generation: dict[int, OpenCollection] = {}
 
@@ -121,6 +129,10 @@ class Catalog:
             shard.ready(committed[shard.number])
         self._by_name[collection.namespace, collection.name] = opened
         opened.publish()
+        if self._auditor is not None:
+            self._auditor.track(
+                generation.key, collection.namespace, collection.name, generation.index_kind
+            )
 
     def update(self, collection: Collection) -> None:
         """Takes over what an update of a collection changed."""
@@ -137,6 +149,8 @@ class Catalog:
         self._by_generation.pop(collection.generation.key, None)
         for shard in collection.shards:
             shard.dropped = True
+        if self._auditor is not None:
+            self._auditor.forget(collection.generation.key)
         self._indexer.forget(shard.lexical for shard in collection.shards if shard.lexical)
         rmtree(self._segments / str(collection.generation.key), ignore_errors=True)
         for gauge in (VECTORS, TOMBSTONES):

@@ -19,6 +19,7 @@ from services.retriever.catalog import Catalog, OpenCollection
 from services.retriever.data_folder import own
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.lexical.search import LexicalSearcher, WordAnswer, WordSearch
+from services.retriever.recall.auditor import Auditor
 from services.retriever.sealer import Sealer
 from services.retriever.search import SearchAnswer, Searcher, SearchRequest
 from services.retriever.settings import RetrieverSettings
@@ -39,6 +40,7 @@ from services.retriever.store.records import (
     WriteResult,
 )
 from services.retriever.store.sqlite.store import SqliteStore
+from services.runtime.cpu import available_cpus
 from services.runtime.deadline import deadline
 from sirdar.errors import ResourceExhausted
 
@@ -105,9 +107,11 @@ class Retriever:
         searcher: Searcher,
         words: LexicalSearcher,
         indexer: Indexer,
+        auditor: Auditor,
         settings: RetrieverSettings,
     ) -> None:
         self.catalog = catalog
+        self.auditor = auditor
         self._store = store
         self._searcher = searcher
         self._words = words
@@ -274,7 +278,14 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
             max_readers=settings.max_lexical_readers,
             max_waiting_bytes=settings.max_waiting_lexical_bytes,
         )
-        catalog = Catalog(folder.segments, sealer, indexer, seal_vectors=settings.seal_vectors)
+        auditor = Auditor(cpus=available_cpus())
+        catalog = Catalog(
+            folder.segments,
+            sealer,
+            indexer,
+            seal_vectors=settings.seal_vectors,
+            auditor=auditor,
+        )
         store = SqliteStore(
             folder.database, catalog.apply, max_waiting_bytes=settings.max_waiting_write_bytes
         )
@@ -283,6 +294,7 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
             threads=settings.search_threads,
             faiss_threads=settings.faiss_threads,
             max_waiting=settings.max_waiting_searches,
+            auditor=auditor,
         )
         words = LexicalSearcher(
             store,
@@ -290,7 +302,7 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
             threads=settings.lexical_search_threads,
             max_waiting=settings.max_waiting_searches,
         )
-        retriever = Retriever(store, catalog, searcher, words, indexer, settings)
+        retriever = Retriever(store, catalog, searcher, words, indexer, auditor, settings)
         try:
             started = time.monotonic()
             await retriever.in_thread(lambda: catalog.open_all(store))
@@ -301,10 +313,13 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
                 seconds=round(time.monotonic() - started, 3),
             )
             sealer.start()
+            auditor.start()
             indexer.start(store)
             yield retriever
         finally:
-            await asyncio.to_thread(_close, searcher, words, sealer, retriever, indexer, store)
+            await asyncio.to_thread(
+                _close, searcher, auditor, words, sealer, retriever, indexer, store
+            )
 
 
 class _Closes(Protocol):

@@ -121,6 +121,14 @@ class SealedView:
             return self._scan(queries, k)
         return self._walk(queries, k, wanted, ef)
 
+    def scan(self, queries: NDArray[np.float32], k: int, start: int, end: int) -> Hits:
+        rows = faiss.IDSelectorRange(start, end)
+        live = self._selector
+        parameters = faiss.SearchParameters(
+            sel=rows if live is None else faiss.IDSelectorAnd(rows, live)
+        )
+        return self._hits(*self.segment.storage.search(queries, k, params=parameters))
+
     def _walk(self, queries: NDArray[np.float32], k: int, wanted: int, ef: int) -> Hits:
         """The walk does not know of dead rows; they are taken out of its answer.
 

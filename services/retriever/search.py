@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter, Histogram
 
+from services.retriever.recall.auditor import Auditor
 from services.retriever.segment import NO_PASSAGE
 from services.retriever.shard import Shard, ShardView
 from services.retriever.store.interface import Store
@@ -89,8 +90,18 @@ class Searcher:
     """Threads that search. When one is free it takes all waiting requests that may join the
     first; when one is idle nothing waits."""
 
-    def __init__(self, store: Store, *, threads: int, faiss_threads: int, max_waiting: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        threads: int,
+        faiss_threads: int,
+        max_waiting: int,
+        auditor: Auditor | None = None,
+    ) -> None:
+        """`auditor` is shown what approximate searches answered."""
         self._store = store
+        self._auditor = auditor
         self._faiss_threads = faiss_threads
         self._max_waiting = max_waiting
         self._waiting: deque[_Waiting] = deque()
@@ -189,6 +200,10 @@ class Searcher:
         )
         views = [shard.view for shard in first.shards]
         found = search_views(views, queries, first.candidates, first.exact)
+        if self._auditor is not None and not first.exact and first.shards:
+            self._auditor.offer(
+                first.shards[0].generation.key, views, queries, first.candidates, found
+            )
         pending = sum(
             max(0, shard.committed_seq - view.applied_seq)
             for shard, view in zip(first.shards, views, strict=True)

@@ -45,6 +45,10 @@ class SegmentView(Protocol):
         """
         ...
 
+    def scan(self, queries: NDArray[np.float32], k: int, start: int, end: int) -> Hits:
+        """As `search`, of the rows from `start` to before `end`, compared with each of them."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -87,6 +91,11 @@ class GrowingView:
         if self.dead:
             ids = np.where(scores == -np.inf, NO_PASSAGE, ids)
         return Hits(scores, ids)
+
+    def scan(self, queries: NDArray[np.float32], k: int, start: int, end: int) -> Hits:
+        dead = self.dead_rows[(self.dead_rows >= start) & (self.dead_rows < end)] - start
+        part = GrowingView(self.vectors[start:end], self.ids[start:end], dead)
+        return part.search(queries, k, None)
 
 
 class GrowingSegment:

@@ -187,7 +187,13 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
                 if request.namespace in ("", collection.namespace)
                 and request.collection in ("", collection.name)
                 for shard in collection.shards
-            ]
+            ],
+            recall=[
+                answers.recall_estimate(item)
+                for item in self._retriever.auditor.estimates()
+                if request.namespace in ("", item.namespace)
+                and request.collection in ("", item.collection)
+            ],
         )
 
     def _collection(self, request: _NamesCollection) -> OpenCollection:

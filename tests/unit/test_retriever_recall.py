@@ -1,0 +1,306 @@
+"""Recall as live queries have it: who is sampled, what is searched again, and at what cost."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from prometheus_client import REGISTRY
+
+from services.retriever.recall import auditor as auditing
+from services.retriever.recall.auditor import Auditor, CollectionRecall
+from services.retriever.recall.budget import CpuBudget
+from services.retriever.recall.exact import ExactSearch
+from services.retriever.recall.interval import mean_interval
+from services.retriever.recall.sampler import Sampler
+from services.retriever.sealed import SealedView
+from services.retriever.search import Found, search_views
+from services.retriever.segment import NO_PASSAGE, GrowingSegment, Hits
+from services.retriever.shard import ShardView
+from tests.retriever_data import DIMENSIONS, vectors
+from tests.unit.test_retriever_shards import opened, queries
+
+KEY = 1
+# So that the budget of a test is ten CPUs: it does not wait.
+MANY_CPUS = 1000
+WAIT_SECONDS = 60
+
+
+@contextmanager
+def auditor(index_kind: str = "hnsw") -> Iterator[Auditor]:
+    made = Auditor(cpus=MANY_CPUS)
+    made.track(KEY, "default", "books", index_kind)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.close()
+        made.forget(KEY)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def view_of(rows: NDArray[np.float16], removed: Sequence[int] = ()) -> ShardView:
+    segment = GrowingSegment(DIMENSIONS)
+    for at, row in enumerate(rows):
+        segment.add(at, np.array([at], np.int64), row[None])
+    for at in removed:
+        segment.remove(at)
+    return ShardView((segment.view(),), len(rows))
+
+
+def audited(
+    it: Auditor, answer: Callable[[int], tuple[ShardView, NDArray[np.float32], Found]], count: int
+) -> CollectionRecall:
+    """Offers queries until so many were searched again."""
+    at = 0
+    while True:
+        for estimate in it.estimates():
+            if estimate.estimate.queries >= count:
+                return estimate
+        if len(it._waiting) < 8:
+            view, query, found = answer(at)
+            it.offer(KEY, [view], query, 10, [found])
+            at += 1
+        else:
+            time.sleep(0.001)
+
+
+def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
+    source = np.random.default_rng(5)
+    for mean in (0.5, 0.9, 0.98):
+        missed = 0
+        for _ in range(400):
+            chances = source.beta(6 * mean, 6 * (1 - mean), 50)
+            low, high = mean_interval(source.binomial(10, chances) / 10, confidence=0.9)
+            missed += not low <= mean <= high
+        assert missed <= 40
+
+
+def test_the_interval_is_as_narrow_as_the_values_allow() -> None:
+    source = np.random.default_rng(6)
+    values = source.binomial(10, source.beta(5.7, 0.3, 2000)) / 10
+    low, high = mean_interval(values)
+    normal = 2 * 3.29 * values.std() / 2000**0.5
+    assert high - low < 1.4 * normal
+    # Clopper and Pearson's is 0.9962.
+    low, high = mean_interval(np.ones(2000))
+    assert (low > 0.995, high) == (True, 1.0)
+    # Nothing is certain because a few went well, or all went wrong.
+    assert mean_interval(np.ones(3))[0] < 0.5
+    assert mean_interval(np.zeros(20))[0] == pytest.approx(0, abs=1e-6)
+    assert mean_interval(np.empty(0)) == (0.0, 1.0)
+
+
+def test_each_query_is_sampled_alike_wherever_it_is_in_its_batch() -> None:
+    source = random.Random(7)
+    sampler = Sampler(source.random)
+    sampler.adjust(0.05)
+    taken = np.zeros(32)
+    offered = np.zeros(32)
+    for _ in range(20_000):
+        size = source.choice((1, 2, 32))
+        offered[:size] += 1
+        taken[list(sampler.take(size))] += 1
+    assert sampler.seen == offered.sum()
+    expected = offered * 0.05
+    assert (np.abs(taken - expected) < 4.5 * np.sqrt(expected * 0.95)).all()
+
+
+def test_no_more_cpu_is_taken_than_the_share_of_what_has_passed() -> None:
+    wall, cpu = [100.0], [7.0]
+    budget = CpuBudget(0.02, 10, wall=lambda: wall[0], cpu=lambda: cpu[0])
+    source = random.Random(8)
+    most = 0.0
+    for _ in range(2000):
+        delay = budget.delay_seconds(0.005)
+        if delay > 0:
+            wall[0] += delay
+        else:
+            # Steps do not always cost what is said of them.
+            step = source.choice((0.0001, 0.004, 0.02))
+            cpu[0] += step
+            wall[0] += step
+        most = max(most, (cpu[0] - 7) - 0.02 * (wall[0] - 100))
+        if source.random() < 0.01:
+            wall[0] += 1000
+    assert most < 0.02
+    # What was saved up in the last thousand seconds is ten seconds' worth.
+    wall[0] += 1000
+    spent_before = cpu[0]
+    while budget.delay_seconds(0.005) == 0:
+        cpu[0] += 0.005
+    assert cpu[0] - spent_before == pytest.approx(0.2, abs=0.011)
+
+
+def test_an_index_that_loses_answers_is_found_out() -> None:
+    source = np.random.default_rng(9)
+    view = view_of(vectors(300, seed=9))
+    asked = vectors(400, seed=10).astype(np.float32)
+    truth: list[float] = []
+
+    def lossy(at: int) -> tuple[ShardView, NDArray[np.float32], Found]:
+        query = asked[at % 400 : at % 400 + 1]
+        (best,) = search_views([view], query, 40, True)
+        kept = np.flatnonzero(source.random(40) > 0.2)[:10].tolist()
+        truth.append(sum(place < 10 for place in kept) / 10)
+        return view, query, Found([best.scores[i] for i in kept], [best.ids[i] for i in kept])
+
+    with auditor() as it:
+        found = audited(it, lossy, 300)
+    assert (found.namespace, found.collection, found.index_kind, found.k) == (
+        "default",
+        "books",
+        "hnsw",
+        10,
+    )
+    estimate = found.estimate
+    assert estimate.low < 0.8 < estimate.high < 0.9
+    assert estimate.recall == pytest.approx(np.mean(truth), abs=0.03)
+
+
+def test_the_recall_of_segments_in_which_a_fifth_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = SealedView.search
+
+    def part(self: SealedView, queries: NDArray[np.float32], k: int, ef_search: int | None) -> Hits:
+        hits = whole(self, queries, k, ef_search)
+        if ef_search is not None:
+            lost = hits.ids % 5 == 0
+            hits.scores[lost], hits.ids[lost] = -np.inf, NO_PASSAGE
+        return hits
+
+    monkeypatch.setattr(SealedView, "search", part)
+    with opened(tmp_path) as books, auditor() as it:
+        books.index([f"d{at}" for at in range(1500)], seed=11)
+        books.seal()
+        books.delete([f"d{at}" for at in range(0, 1500, 7)])
+        books.index([f"new{at}" for at in range(40)], seed=12)
+        views = [shard.view for shard in books.books.shards]
+        asked = queries(300)
+        answers = search_views(views, asked, 10, False)
+        exact = search_views(views, asked, 10, True)
+        true = np.mean([len({*a.ids} & {*b.ids}) / 10 for a, b in zip(answers, exact, strict=True)])
+        assert 0.7 < true < 0.9
+        for at in range(300):
+            until(lambda: len(it._waiting) < 8)
+            it.offer(KEY, views, asked[at : at + 1], 10, answers[at : at + 1])
+        until(lambda: bool(it.estimates()) and not it._waiting)
+        (found,) = it.estimates()
+    assert found.estimate.low <= true <= found.estimate.high
+    assert found.estimate.recall == pytest.approx(true, abs=0.02)
+
+
+def test_a_view_is_searched_again_as_it_was(tmp_path: Path) -> None:
+    with opened(tmp_path) as books:
+        books.index([f"d{at}" for at in range(500)], seed=13)
+        books.seal()
+        made = Auditor(cpus=MANY_CPUS)
+        made.track(KEY, "default", "books", "hnsw")
+        views = [shard.view for shard in books.books.shards]
+        answers = search_views(views, queries(5), 10, True)
+        made.offer(KEY, views, queries(5), 10, answers)
+        del views
+        # All that answered is deleted, and what it was found in is merged away.
+        books.delete([f"d{at}" for at in range(450)])
+        books.index([f"new{at}" for at in range(500)], seed=14)
+        books.seal()
+        made.start()
+        until(lambda: bool(made.estimates()) and made.estimates()[0].estimate.queries == 5)
+        assert made.estimates()[0].estimate.recall == 1.0
+        made.close()
+        made.forget(KEY)
+
+
+def test_what_scores_the_same_is_as_right() -> None:
+    rows = np.concatenate([np.repeat(vectors(1, seed=15), 50, axis=0), vectors(50, seed=16)])
+    view = view_of(rows, removed=[0, 1, 2])
+    query = rows[:1].astype(np.float32)
+    again = ExactSearch(view.segments, query, 10)
+    while not again.done:
+        again.step()
+    score = float(query[0] @ query[0])
+
+    def recall(ids: Sequence[int], scores: Sequence[float]) -> float | None:
+        return again.recall(np.array(scores, np.float32), np.array(ids, np.int64))
+
+    assert not {0, 1, 2} & set(again.ids.tolist())
+    assert recall(range(40, 50), [score] * 10) == 1.0
+    assert recall(range(40, 45), [score] * 5) == 0.5
+    assert recall(range(90, 100), [score * 0.9] * 10) == 0.0
+    # A score that is too good is not that of a passage.
+    assert recall(range(90, 100), [score * 1.1] * 10) == 0.0
+
+
+def test_fewer_live_passages_than_asked_for_and_none() -> None:
+    few = ExactSearch(view_of(vectors(4)).segments, queries(1), 10)
+    while not few.done:
+        few.step()
+    assert few.recall(few.scores[:2], few.ids[:2]) == 0.5
+    none = ExactSearch((), queries(1), 10)
+    assert none.done
+    assert none.recall(np.empty(0, np.float32), np.empty(0, np.int64)) is None
+
+
+def test_long_segments_are_searched_in_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.retriever.recall.exact._STEP_VALUES", 100 * DIMENSIONS)
+    with opened(tmp_path) as books:
+        books.index([f"d{at}" for at in range(800)], seed=17)
+        books.seal()
+        books.delete([f"d{at}" for at in range(0, 800, 3)])
+        books.index([f"new{at}" for at in range(90)], seed=18)
+        views = [shard.view for shard in books.books.shards]
+        for query in np.split(queries(4), 4):
+            again = ExactSearch([part for view in views for part in view.segments], query, 10)
+            steps = 0
+            while not again.done:
+                again.step()
+                steps += 1
+            (exact,) = search_views(views, query, 10, True)
+            assert steps > 15
+            assert again.ids.tolist() == exact.ids
+
+
+def test_a_flood_is_sampled_less_and_loses_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    it = Auditor(cpus=2, wall=lambda: now[0])
+    for key in (1, 2):
+        it.track(key, "default", f"flood{key}", "hnsw")
+    view = view_of(vectors(20))
+    found = search_views([view], queries(1), 10, True)
+    for _ in range(10):
+        for _ in range(3000):
+            it.offer(1, [view], queries(1), 10, found)
+        it.offer(2, [view], queries(1), 10, found)
+        now[0] += 10
+        it._adjust()
+    busy, quiet = (it._tracked[key].sampler.probability for key in (1, 2))
+    # 300 queries a second that cost 1 ms each, and 16 ms a second to spend on them.
+    assert busy == pytest.approx(0.016 / 0.3, rel=0.1)
+    assert quiet == 1.0
+    assert len(it._waiting) == auditing._MAX_WAITING
+
+
+def test_a_forgotten_collection_leaves_no_metric() -> None:
+    view = view_of(vectors(20))
+    found = search_views([view], queries(1), 10, True)[0]
+    labels = {"namespace": "default", "collection": "books", "index_kind": "hnsw", "k": "10"}
+    with auditor() as it:
+        audited(it, lambda at: (view, queries(1), found), 1)
+        assert REGISTRY.get_sample_value("sirdar_retriever_recall", labels) == 1.0
+    assert it.estimates() == []
+    assert REGISTRY.get_sample_value("sirdar_retriever_recall", labels) is None
+    it.offer(KEY, [view], queries(1), 10, [found])
+    assert not it._waiting
