@@ -6,11 +6,7 @@ Prints what it finds as it goes; the last line is JSON. Ratios are taken within
 a turn, figures are medians over the turns.
 """
 
-import argparse
-import json
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from benchmarks.embedder import (
     gap,
@@ -22,7 +18,8 @@ from benchmarks.embedder import (
     single,
     throughput,
 )
-from benchmarks.embedder.bench import SHORT, Bench, Figures, Scale, running_bench
+from benchmarks.embedder.bench import SHORT, Bench, Scale, running_bench
+from benchmarks.harness.command import Figures, cpu_model, last_line, measured, parser
 from services.runtime.cpu import available_cpus
 
 FIGURES: Mapping[str, Callable[[Bench], Figures]] = {
@@ -37,14 +34,6 @@ FIGURES: Mapping[str, Callable[[Bench], Figures]] = {
 }
 
 
-def cpu_model() -> str:
-    """As the kernel names it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown"
-
-
 def machine(bench: Bench) -> dict[str, str | int]:
     """What the figures are of."""
     info = bench.engine.model.engine.info
@@ -57,32 +46,13 @@ def machine(bench: Bench) -> dict[str, str | int]:
     }
 
 
-def chosen(argument: str) -> list[str]:
-    """The names of figures in an argument like `engine,overload`, in their usual order."""
-    names = argument.split(",")
-    unknown = [name for name in names if name not in FIGURES]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}; there are {', '.join(FIGURES)}")
-    return [name for name in FIGURES if name in names]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench-embedder", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "--only", type=chosen, default=list(FIGURES), help=f"some of {', '.join(FIGURES)}"
-    )
-    parser.add_argument("--short", action="store_true", help="one short turn: to see that it runs")
-    arguments = parser.parse_args()
-    result: Figures = {}
+    arguments = parser("bench-embedder", __doc__, FIGURES).parse_args()
     with running_bench(SHORT if arguments.short else Scale()) as bench:
-        for name in arguments.only:
-            started = time.monotonic()
-            result |= FIGURES[name](bench)
-            bench.say(f"{name}: {time.monotonic() - started:.0f} s")
+        result = measured(bench, FIGURES, arguments.only)
         about = machine(bench)
         bench.engine.close()
-    print(json.dumps({key: round(value, 5) for key, value in result.items()} | about))
+    print(last_line(result, about))
 
 
 if __name__ == "__main__":

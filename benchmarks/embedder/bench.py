@@ -7,16 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.embedder import noop
-from benchmarks.embedder.client import Clients
 from benchmarks.embedder.engine import LocalEngine, load_engine
 from benchmarks.embedder.texts import Texts, load_texts
+from benchmarks.harness import noop
+from benchmarks.harness.callers import Callers
 from services.embedder.settings import EmbedderSettings
 from services.stack.stack import Stack
 from services.stack.tiers import HOST, TIERS
 
 EMBEDDER = [tier for tier in TIERS if tier.name == "embedder"]
-Figures = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ SHORT = Scale(
 class Bench:
     """An embedder and a no-op server that run, and what measures them."""
 
-    def __init__(self, stack: Stack, clients: Clients, scale: Scale) -> None:
+    def __init__(self, stack: Stack, clients: Callers, scale: Scale) -> None:
         self.clients = clients
         self.scale = scale
         self.settings = EmbedderSettings()
@@ -86,4 +85,4 @@ def running_bench(scale: Scale) -> Iterator[Bench]:
     with ExitStack() as held:
         folder = held.enter_context(TemporaryDirectory())
         stack = held.enter_context(Stack(Path(folder), tiers=[*EMBEDDER, noop.TIER]))
-        yield Bench(stack, held.enter_context(Clients()), scale)
+        yield Bench(stack, held.enter_context(Callers()), scale)

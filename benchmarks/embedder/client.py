@@ -1,18 +1,14 @@
 """Callers of the embedder over gRPC, each in a process of its own.
 
-The functions without an underscore block, take and give plain data, and are
-run by `Clients`: a caller that shared a process with the engine under
-comparison would wait for that one's locks.
+The functions without an underscore are for `Callers`.
 """
 
 import asyncio
 import itertools
-import multiprocessing
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import grpc
 import numpy as np
@@ -25,43 +21,8 @@ from sirdar.v1 import embedder_pb2, embedder_pb2_grpc
 _STREAM_WINDOW = 16
 _CALL_SECONDS = 120.0
 
-ParametersT = ParamSpec("ParametersT")
-ResultT = TypeVar("ResultT")
 # Only the type stubs have the class.
 Stub: TypeAlias = "embedder_pb2_grpc.EmbedderServiceAsyncStub"
-
-
-class Clients:
-    """Two processes that call; a context manager."""
-
-    def __init__(self) -> None:
-        # Forked, a child would inherit the threads' locks of this process.
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(2, mp_context=context)
-
-    def __enter__(self) -> "Clients":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def run(
-        self,
-        function: Callable[ParametersT, ResultT],
-        *arguments: ParametersT.args,
-        **more: ParametersT.kwargs,
-    ) -> ResultT:
-        """What the function returns, run in one of the two."""
-        return self.start(function, *arguments, **more).result()
-
-    def start(
-        self,
-        function: Callable[ParametersT, ResultT],
-        *arguments: ParametersT.args,
-        **more: ParametersT.kwargs,
-    ) -> "Future[ResultT]":
-        """The same without waiting for it."""
-        return self._pool.submit(function, *arguments, **more)
 
 
 @asynccontextmanager

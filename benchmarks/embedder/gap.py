@@ -11,9 +11,10 @@ from statistics import median
 
 import torch
 
-from benchmarks.embedder.bench import Bench, Figures
+from benchmarks.embedder.bench import Bench
 from benchmarks.embedder.engine import EngineRun
 from benchmarks.embedder.peak import ModelArithmetic, has_bf16, matmul_flops
+from benchmarks.harness.command import Figures
 from services.inference.source import ModelSource, model_folder
 
 _FULL_BATCHES = 16

@@ -2,9 +2,10 @@
 
 from statistics import median
 
-from benchmarks.embedder.bench import Bench, Figures
+from benchmarks.embedder.bench import Bench
 from benchmarks.embedder.client import single_seconds
 from benchmarks.embedder.texts import repeated
+from benchmarks.harness.command import Figures
 
 
 def measure(bench: Bench) -> Figures:

@@ -1,18 +1,14 @@
 """Infinity's server (infinity-emb, torch engine, CPU) beside ours: same model, texts, load.
 
-It has a virtual environment of its own, made at first use in the cache folder
-from infinity-requirements.txt; that needs a package index once.
+It has a virtual environment of its own, from infinity-requirements.txt.
 """
 
 import asyncio
-import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,14 +16,15 @@ from statistics import median
 
 import httpx
 import numpy as np
-import platformdirs
 import uvloop
 from numpy.typing import NDArray
 
 from benchmarks.embedder import client
-from benchmarks.embedder.bench import Bench, Figures
+from benchmarks.embedder.bench import Bench
 from benchmarks.embedder.engine import min_cosine
 from benchmarks.embedder.texts import messages
+from benchmarks.harness.command import Figures
+from benchmarks.harness.environment import environment_folder
 from services.inference.source import ModelSource, model_folder
 from services.stack.ports import free_ports
 from services.stack.tiers import HOST
@@ -47,28 +44,11 @@ _ENVIRONMENT = {
 }
 
 
-def environment_folder() -> Path:
-    """The environment with what the requirements say; made, in minutes, when it is not there."""
-    digest = hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()[:12]
-    folder = platformdirs.user_cache_path("sirdar") / "benchmarks" / f"infinity-{digest}"
-    installed = folder / ".installed"
-    if not installed.exists():
-        print(f"installing Infinity into {folder}", flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        venv.create(folder, with_pip=True)
-        python = str(folder / "bin" / "python")
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        if subprocess.run([*pip, "-r", str(_REQUIREMENTS)], check=False).returncode:
-            sys.exit("Infinity cannot be installed; without a package index leave it out: --only")
-        installed.touch()
-    return folder
-
-
 @contextmanager
 def infinity_server(model: Path) -> Iterator[str]:
     """Its URL, once it is ready."""
     (port,) = free_ports(1)
-    command = [str(environment_folder() / "bin" / "infinity_emb"), "v2"]
+    command = [str(environment_folder("infinity", _REQUIREMENTS) / "bin" / "infinity_emb"), "v2"]
     command += ["--model-id", str(model), "--served-model-name", _MODEL, "--engine", "torch"]
     command += ["--device", "cpu", "--no-trust-remote-code", "--host", HOST, "--port", str(port)]
     with tempfile.TemporaryFile() as log:

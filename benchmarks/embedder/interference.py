@@ -3,10 +3,11 @@
 from functools import partial
 from statistics import median
 
-from benchmarks.embedder.bench import Bench, Figures
+from benchmarks.embedder.bench import Bench
 from benchmarks.embedder.client import paced_seconds, streamed_texts_per_second
-from benchmarks.embedder.quantile import quantile
 from benchmarks.embedder.texts import messages, repeated
+from benchmarks.harness.command import Figures
+from benchmarks.harness.quantile import quantile
 
 _CALLS_PER_SECOND = 20.0
 _MESSAGE_TEXTS = 32

@@ -10,8 +10,9 @@ import grpc
 import psutil
 import uvloop
 
-from benchmarks.embedder.bench import EMBEDDER, Bench, Figures
+from benchmarks.embedder.bench import EMBEDDER, Bench
 from benchmarks.embedder.client import Stub, connected
+from benchmarks.harness.command import Figures
 from services.stack.stack import Stack
 from sirdar.v1 import embedder_pb2
 

@@ -16,11 +16,12 @@ from statistics import median
 import grpc
 import uvloop
 
-from benchmarks.embedder.bench import Bench, Figures
+from benchmarks.embedder.bench import Bench
 from benchmarks.embedder.client import Stub, connected, texts_per_second, vectors_of
-from benchmarks.embedder.metrics import TOKENS, WASTED_TOKENS, scrape, total
-from benchmarks.embedder.quantile import quantile
 from benchmarks.embedder.texts import messages, repeated
+from benchmarks.harness.command import Figures
+from benchmarks.harness.metrics import scrape, total
+from benchmarks.harness.quantile import quantile
 from sirdar.v1 import embedder_pb2
 
 _MESSAGE_TEXTS = 32
@@ -30,6 +31,8 @@ _DEADLINE_SECONDS = 1.0
 # Until queues are as full as they get: not counted.
 _WARM_SECONDS = 3.0
 _CANCELLED_OF = 10
+_TOKENS = "sirdar_inference_tokens_total"
+_WASTED_TOKENS = "sirdar_inference_wasted_tokens_total"
 
 
 class Fate(enum.Enum):
@@ -213,7 +216,7 @@ class _Tokens:
     @classmethod
     def of(cls, bench: Bench) -> "_Tokens":
         text = scrape(bench.metrics_address)
-        return cls(total(text, TOKENS), total(text, WASTED_TOKENS))
+        return cls(total(text, _TOKENS), total(text, _WASTED_TOKENS))
 
     def wasted_share_since(self, before: "_Tokens") -> float:
         return (self.wasted - before.wasted) / (self.computed - before.computed)

@@ -1,22 +1,14 @@
-"""One short text a call, 64 in flight, beside what engine and calls allow.
-
-Caller, server and engine share the CPUs, so their costs add: a server that
-cost nothing beyond a call that does nothing and the engine's own work would do
-1 / (1 / engine + 1 / no-op) calls a second.
-"""
+"""One short text a call, 64 in flight, beside what engine and calls allow."""
 
 from statistics import median
 
-from benchmarks.embedder.bench import Bench, Figures
+from benchmarks.embedder.bench import Bench
 from benchmarks.embedder.client import texts_per_second
 from benchmarks.embedder.texts import messages, repeated
+from benchmarks.harness.ceiling import ceiling
+from benchmarks.harness.command import Figures
 
 _IN_FLIGHT = 64
-
-
-def ceiling(engine: float, noop: float) -> float:
-    """Calls a second of a server whose costs are the engine's and a no-op call's."""
-    return 1 / (1 / engine + 1 / noop)
 
 
 def measure(bench: Bench) -> Figures:

@@ -2,10 +2,11 @@
 
 from statistics import median
 
-from benchmarks.embedder.bench import Bench, Figures
+from benchmarks.embedder.bench import Bench
 from benchmarks.embedder.client import texts_per_second
 from benchmarks.embedder.engine import EngineRun, encode, load_reference, min_cosine
 from benchmarks.embedder.texts import messages, repeated
+from benchmarks.harness.command import Figures
 
 _MESSAGE_TEXTS = 32
 _IN_FLIGHT = 16

@@ -9,8 +9,8 @@ from benchmarks.embedder.gap import Gap
 from benchmarks.embedder.interference import bulk_loss
 from benchmarks.embedder.overload import Fate, Outcome, Overload
 from benchmarks.embedder.peak import ModelArithmetic
-from benchmarks.embedder.quantile import quantile
-from benchmarks.embedder.single import ceiling
+from benchmarks.harness.ceiling import ceiling
+from benchmarks.harness.quantile import quantile
 
 
 def test_a_quantile_is_a_value_that_was_measured() -> None:

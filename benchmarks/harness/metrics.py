@@ -5,9 +5,6 @@ from urllib.request import ProxyHandler, build_opener
 
 from prometheus_client.parser import text_string_to_metric_families
 
-TOKENS = "sirdar_inference_tokens_total"
-WASTED_TOKENS = "sirdar_inference_wasted_tokens_total"
-
 
 def scrape(address: str) -> str:
     """The text of `http://ADDRESS/metrics`; no proxy is asked."""
@@ -24,5 +21,5 @@ def total(text: str, sample: str) -> float:
         if found.name == sample
     ]
     if not values:
-        sys.exit(f"the embedder counts no {sample}")
+        sys.exit(f"the server counts no {sample}")
     return sum(values)
