@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup protos check format test demo clean bench-embedder bench-quality bench-reranker bench-smoke proto-image
+.PHONY: setup protos check format test demo clean bench-embedder bench-quality bench-reranker bench-retriever bench-smoke proto-image
 
 setup: $(INSTALLED)
 
@@ -51,6 +51,9 @@ bench-embedder: setup
 
 bench-reranker: setup
 	$(BIN)/python -m benchmarks.reranker
+
+bench-retriever: setup
+	$(BIN)/python -m benchmarks.retriever $(ARGS)
 
 bench-smoke: setup
 	$(BIN)/python -m benchmarks.smoke

@@ -168,3 +168,8 @@ def search_message(
         "queries": [pb.PassageQuery(vector=vector(row)) for row in queries],
     }
     return pb.SearchPassagesRequest(**(values | changed))  # type: ignore[arg-type]
+
+
+def repeated(queries: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """`count` queries, from the start again where there are too few."""
+    return queries[np.arange(count) % len(queries)]
