@@ -11,6 +11,7 @@ from services.retriever.store.records import (
     CollectionUpdate,
     Deletion,
     DocumentPage,
+    DocumentPatch,
     DocumentState,
     DocumentWrite,
     Generation,
@@ -32,6 +33,10 @@ class Store(Protocol):
     is done when they are committed and applied; it fails with ResourceExhausted
     when the queue (OVERLOADED) or the disk (STORE_FULL) is full, and then
     nothing of the write was done.
+
+    A document whose time is over is there for no read and no condition any
+    more. It is deleted when it is swept; only where the clock jumps back before
+    that is it there again.
     """
 
     def create_collection(self, definition: CollectionDefinition) -> Future[Collection]:
@@ -65,6 +70,21 @@ class Store(Protocol):
         """Writes in order; a write that fails (Aborted, FailedPrecondition) fails alone."""
         ...
 
+    def update_documents(
+        self, generation: Generation, patches: Sequence[DocumentPatch]
+    ) -> Future[list[WriteResult]]:
+        """Changes metadata in order; a patch that fails (NotFound, Aborted, what its `change`
+        raises) fails alone."""
+        ...
+
+    def has_expired(self) -> bool:
+        """Whether there is a document whose time is over. Costs some microseconds."""
+        ...
+
+    def sweep(self, limit: int) -> Future[int]:
+        """Deletes so many of the documents whose time is over; answers how many there were."""
+        ...
+
     def delete_documents(
         self, generation: Generation, ids: Sequence[str]
     ) -> Future[list[Deletion]]: ...
@@ -89,6 +109,10 @@ class Store(Protocol):
     def passages(self, passage_ids: Sequence[int], with_text: bool) -> dict[int, Passage]:
         """Those of the passages that are still there. Without text: `text`, `title` and
         `metadata` are empty."""
+        ...
+
+    def passages_of(self, generation: Generation, passage_ids: Sequence[int]) -> dict[int, Passage]:
+        """Those of the passages that are still there and of this generation, with text."""
         ...
 
     def committed_seqs(self, generation: Generation) -> list[int]:

@@ -1,6 +1,6 @@
 """What goes into the store and comes out of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -136,6 +136,24 @@ class DocumentWrite:
     def size_bytes(self) -> int:
         """About what the write holds in memory while it waits."""
         return 512 + 2 * len(self.text) + len(self.metadata) + self.vectors.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPatch:
+    """A change of a document's metadata alone, read and written in one transaction.
+
+    `change` makes the new metadata of the stored one; what it raises of
+    SirdarError is the outcome of the patch. `size_bytes` is about what waits in
+    memory with it.
+    """
+
+    id: str
+    change: Callable[[bytes], bytes]
+    size_bytes: int
+    if_version: int | None = None
+    changes_expiry: bool = False
+    # With `changes_expiry`; None: never.
+    expires_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

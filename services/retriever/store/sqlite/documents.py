@@ -1,9 +1,13 @@
-"""Writing documents, in SQL: each function is a part of one job of the commit thread."""
+"""Writing documents, in SQL: each function is one job of the commit thread.
+
+`now_ns` is what the clock says. It decides what is expired and is told in
+receipts; order, versions and what an index has applied come from sequences
+alone, so that a clock that jumps back changes none of them.
+"""
 
 import sqlite3
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,79 +16,82 @@ from services.retriever.store.placement import shard_of
 from services.retriever.store.records import (
     Change,
     Deletion,
+    DocumentPatch,
     DocumentWrite,
     Generation,
     Position,
     Receipt,
     WriteResult,
 )
+from services.retriever.store.sqlite import positions, rows
 from services.retriever.store.sqlite.commit import Written
+from services.retriever.store.sqlite.positions import Step
+from services.retriever.store.sqlite.rows import Existing, Kept, Placed
 from sirdar.errors import Aborted, FailedPrecondition, NotFound, SirdarError
 
+T = TypeVar("T")
+
 NO_IDS: NDArray[np.int64] = np.empty(0, np.int64)
+_NO_VECTORS: NDArray[np.float16] = np.empty((0, 0), np.float16)
 
-
-@dataclass(frozen=True, slots=True)
-class _Existing:
-    """The row of an id; `version` counts on while a deleted document's tombstone is there."""
-
-    key: int
-    version: int
-    deleted: bool
-    passages: int
-    content_hash: bytes
+_Outcome = SirdarError | tuple[Receipt, Change]
 
 
 def write(
-    connection: sqlite3.Connection, generation: Generation, writes: Sequence[DocumentWrite]
+    connection: sqlite3.Connection,
+    generation: Generation,
+    writes: Sequence[DocumentWrite],
+    now_ns: int,
 ) -> Written[list[WriteResult]]:
     """Writes in order. What is wrong with one write is found before it changes anything."""
     _check_generation(connection, generation)
-    now = time.time_ns()
-    results: list[WriteResult] = []
-    changes: list[Change] = []
-    for item in writes:
-        existing = _existing(connection, generation, item.id)
-        try:
-            _check(item, existing)
-        except SirdarError as error:
-            results.append(error)
-            continue
-        if item.keep_passages and existing is not None:
-            receipt, change = _keep(connection, generation, item, existing, now)
-        else:
-            receipt, change = _replace(connection, generation, item, existing, now)
-        results.append(receipt)
-        changes.append(change)
-    return Written(results, tuple(changes))
+    outcomes: list[_Outcome] = []
+    for run in _runs(writes, lambda item: item.id):
+        outcomes.extend(_write_run(connection, generation, run, now_ns))
+    return _written(outcomes)
+
+
+def update(
+    connection: sqlite3.Connection,
+    generation: Generation,
+    patches: Sequence[DocumentPatch],
+    now_ns: int,
+) -> Written[list[WriteResult]]:
+    """Changes metadata and expiry in order; as `write`."""
+    _check_generation(connection, generation)
+    outcomes: list[_Outcome] = []
+    for run in _runs(patches, lambda item: item.id):
+        outcomes.extend(_update_run(connection, generation, run, now_ns))
+    return _written(outcomes)
 
 
 def delete(
-    connection: sqlite3.Connection, generation: Generation, ids: Sequence[str]
+    connection: sqlite3.Connection, generation: Generation, ids: Sequence[str], now_ns: int
 ) -> Written[list[Deletion]]:
     """Leaves tombstones; an id that is not there is no change."""
     _check_generation(connection, generation)
-    now = time.time_ns()
+    known = rows.existing(connection, generation.key, ids)
+    there = {item.id: item for item in known.values() if not item.deleted}
+    changes = _bury(connection, generation.key, list(there.values()), now_ns)
+    buried = dict(zip(there, changes, strict=True))
+    last = positions.last(connection, generation.key)
     deletions: list[Deletion] = []
-    changes: list[Change] = []
     for document_id in ids:
-        existing = _existing(connection, generation, document_id)
-        if existing is None or existing.deleted:
+        change = buried.pop(document_id, None)
+        if change is not None:
+            deletions.append(Deletion(there[document_id].live(now_ns), change.position))
+        else:
             shard = shard_of(document_id, generation.shards)
-            deletions.append(Deletion(False, _last_position(connection, generation, shard)))
-            continue
-        position = _next_position(connection, generation, document_id, -1, -existing.passages)
-        connection.execute("DELETE FROM passage WHERE document_key = ?", (existing.key,))
-        connection.execute(
-            "UPDATE document SET seq = ?, deleted = 1, passages = 0, unchanged = 0,"
-            " written_ns = ?, content_hash = x'', title = '', metadata = x'', text = '',"
-            " expires_ns = NULL"
-            " WHERE key = ?",
-            (position.seq, now, existing.key),
-        )
-        deletions.append(Deletion(True, position))
-        changes.append(Change(position, existing.key, NO_IDS, np.empty((0, 0), np.float16)))
+            deletions.append(Deletion(False, Position(generation.key, shard, last[shard])))
     return Written(deletions, tuple(changes))
+
+
+def sweep(connection: sqlite3.Connection, now_ns: int, limit: int) -> Written[int]:
+    """Deletes so many of the documents whose time is over; answers how many there were."""
+    changes: list[Change] = []
+    for generation_key, dead in rows.expired(connection, now_ns, limit).items():
+        changes.extend(_bury(connection, generation_key, dead, now_ns))
+    return Written(len(changes), tuple(changes))
 
 
 def _check_generation(connection: sqlite3.Connection, generation: Generation) -> None:
@@ -98,27 +105,107 @@ def _check_generation(connection: sqlite3.Connection, generation: Generation) ->
         raise NotFound("the collection was deleted", reason="COLLECTION_NOT_FOUND")
 
 
-def _existing(
-    connection: sqlite3.Connection, generation: Generation, document_id: str
-) -> _Existing | None:
-    row = connection.execute(
-        "SELECT key, version, deleted, passages, content_hash FROM document"
-        " WHERE generation_key = ? AND id = ?",
-        (generation.key, document_id),
-    ).fetchone()
-    return _Existing(row[0], row[1], bool(row[2]), row[3], row[4]) if row else None
+def _runs(items: Sequence[T], identity: Callable[[T], Hashable]) -> Iterator[Sequence[T]]:
+    """The items in order, in parts in which none is there twice: a document that is written
+    twice is found by its second write."""
+    start = 0
+    seen: set[Hashable] = set()
+    for at, item in enumerate(items):
+        key = identity(item)
+        if key in seen:
+            yield items[start:at]
+            start = at
+            seen.clear()
+        seen.add(key)
+    yield items[start:]
 
 
-def _check(item: DocumentWrite, existing: _Existing | None) -> None:
-    live = existing if existing is not None and not existing.deleted else None
-    if item.if_version is not None:
-        version = live.version if live else 0
-        if version != item.if_version:
-            raise Aborted(
-                f"document {item.id!r} has version {version}, not {item.if_version}; "
-                "read it again and decide",
-                metadata={"version": str(version)},
-            )
+def _written(outcomes: Sequence[_Outcome]) -> Written[list[WriteResult]]:
+    results = [item if isinstance(item, SirdarError) else item[0] for item in outcomes]
+    changes = [item[1] for item in outcomes if not isinstance(item, SirdarError)]
+    return Written(results, tuple(changes))
+
+
+def _write_run(
+    connection: sqlite3.Connection,
+    generation: Generation,
+    run: Sequence[DocumentWrite],
+    now_ns: int,
+) -> list[_Outcome]:
+    known = rows.existing(connection, generation.key, [item.id for item in run])
+    outcomes: dict[str, _Outcome] = {}
+    accepted: list[tuple[DocumentWrite, Existing | None]] = []
+    for item in run:
+        before = known.get(item.id)
+        try:
+            _check_write(item, before, now_ns)
+        except SirdarError as error:
+            outcomes[item.id] = error
+        else:
+            accepted.append((item, before))
+    steps = [_step(generation, item, before) for item, before in accepted]
+    placed: list[Placed] = []
+    kept: list[Kept] = []
+    taken = positions.take(connection, generation.key, steps)
+    for (item, before), position in zip(accepted, taken, strict=True):
+        if item.keep_passages and before is not None:
+            kept.append(Kept(before, position, item.metadata, item.expires_ns))
+        else:
+            placed.append(Placed(item, before, position))
+    outcomes.update(_keep(connection, kept, now_ns))
+    outcomes.update(_place(connection, placed, now_ns))
+    return [outcomes[item.id] for item in run]
+
+
+def _step(generation: Generation, item: DocumentWrite, before: Existing | None) -> Step:
+    if item.keep_passages and before is not None:
+        return Step(before.shard)
+    return Step(
+        before.shard if before else shard_of(item.id, generation.shards),
+        1 if before is None or before.deleted else 0,
+        len(item.spans) - (before.passages if before else 0),
+    )
+
+
+def _update_run(
+    connection: sqlite3.Connection,
+    generation: Generation,
+    run: Sequence[DocumentPatch],
+    now_ns: int,
+) -> list[_Outcome]:
+    known = rows.existing(connection, generation.key, [item.id for item in run])
+    outcomes: dict[str, _Outcome] = {}
+    accepted: list[tuple[Existing, bytes, int | None]] = []
+    for item in run:
+        try:
+            before = _live(known.get(item.id), item.id, now_ns)
+            _check_version(item.id, item.if_version, before.version)
+            expires_ns = item.expires_ns if item.changes_expiry else before.expires_ns
+            accepted.append((before, item.change(before.metadata), expires_ns))
+        except SirdarError as error:
+            outcomes[item.id] = error
+    taken = positions.take(
+        connection, generation.key, [Step(before.shard) for before, _, _ in accepted]
+    )
+    kept = [
+        Kept(before, position, metadata, expires_ns)
+        for (before, metadata, expires_ns), position in zip(accepted, taken, strict=True)
+    ]
+    outcomes.update(_keep(connection, kept, now_ns))
+    return [outcomes[item.id] for item in run]
+
+
+def _live(existing: Existing | None, document_id: str, now_ns: int) -> Existing:
+    if existing is None or not existing.live(now_ns):
+        raise NotFound(
+            f"there is no document {document_id!r}; write it first", reason="DOCUMENT_NOT_FOUND"
+        )
+    return existing
+
+
+def _check_write(item: DocumentWrite, existing: Existing | None, now_ns: int) -> None:
+    live = existing if existing is not None and existing.live(now_ns) else None
+    _check_version(item.id, item.if_version, live.version if live else 0)
     if item.keep_passages and (live is None or live.content_hash != item.content_hash):
         raise FailedPrecondition(
             f"the store has other content of document {item.id!r}; "
@@ -127,130 +214,53 @@ def _check(item: DocumentWrite, existing: _Existing | None) -> None:
         )
 
 
+def _check_version(document_id: str, wanted: int | None, version: int) -> None:
+    if wanted is not None and version != wanted:
+        raise Aborted(
+            f"document {document_id!r} has version {version}, not {wanted}; "
+            "read it again and decide",
+            metadata={"version": str(version)},
+        )
+
+
 def _keep(
-    connection: sqlite3.Connection,
-    generation: Generation,
-    item: DocumentWrite,
-    existing: _Existing,
-    now_ns: int,
-) -> tuple[Receipt, Change]:
-    """New metadata; text and title are what they were, since their hash is."""
-    position = _next_position(connection, generation, item.id, 0, 0)
-    version = existing.version + 1
-    connection.execute(
-        "UPDATE document SET seq = ?, version = ?, unchanged = 1, written_ns = ?, metadata = ?,"
-        " expires_ns = ? WHERE key = ?",
-        (position.seq, version, now_ns, item.metadata, item.expires_ns, existing.key),
-    )
-    receipt = Receipt(position, version, existing.passages, True, now_ns)
-    return receipt, Change(
-        position,
-        existing.key,
-        NO_IDS,
-        np.empty((0, 0), np.float16),
-        kept=True,
-        metadata=item.metadata,
-    )
+    connection: sqlite3.Connection, kept: Sequence[Kept], now_ns: int
+) -> Iterator[tuple[str, _Outcome]]:
+    rows.keep(connection, kept, now_ns)
+    for before, position, metadata, _ in kept:
+        receipt = Receipt(position, before.version + 1, before.passages, True, now_ns)
+        change = Change(position, before.key, NO_IDS, _NO_VECTORS, kept=True, metadata=metadata)
+        yield before.id, (receipt, change)
 
 
-def _replace(
-    connection: sqlite3.Connection,
-    generation: Generation,
-    item: DocumentWrite,
-    existing: _Existing | None,
-    now_ns: int,
-) -> tuple[Receipt, Change]:
-    passages = len(item.spans)
-    position = _next_position(
-        connection,
-        generation,
-        item.id,
-        1 if existing is None or existing.deleted else 0,
-        passages - (existing.passages if existing else 0),
-    )
-    version = existing.version + 1 if existing else 1
-    if existing is not None and existing.passages:
-        connection.execute("DELETE FROM passage WHERE document_key = ?", (existing.key,))
-    (key,) = connection.execute(
-        "INSERT INTO document (generation_key, shard, seq, deleted, id, version, passages,"
-        " unchanged, written_ns, content_hash, title, metadata, text, expires_ns)"
-        " VALUES (?, ?, ?, 0, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (generation_key, id) DO UPDATE SET seq = excluded.seq, deleted = 0,"
-        " version = excluded.version, passages = excluded.passages, unchanged = 0,"
-        " written_ns = excluded.written_ns, content_hash = excluded.content_hash,"
-        " title = excluded.title, metadata = excluded.metadata, text = excluded.text,"
-        " expires_ns = excluded.expires_ns"
-        " RETURNING key",
-        (
-            generation.key,
-            position.shard,
-            position.seq,
-            item.id,
-            version,
-            passages,
-            now_ns,
-            item.content_hash,
-            item.title,
-            item.metadata,
-            item.text,
-            item.expires_ns,
-        ),
-    ).fetchone()
-    ids = _insert_passages(connection, key, item)
-    return Receipt(position, version, passages, False, now_ns), Change(
-        position,
-        key,
-        ids,
-        item.vectors,
-        metadata=item.metadata,
-        title=item.title,
-        text=item.text,
-        spans=item.spans,
-    )
+def _place(
+    connection: sqlite3.Connection, placed: Sequence[Placed], now_ns: int
+) -> Iterator[tuple[str, _Outcome]]:
+    written = rows.place(connection, placed, now_ns)
+    for item, (key, passage_ids) in zip(placed, written, strict=True):
+        write = item.write
+        receipt = Receipt(item.position, item.version, len(passage_ids), False, now_ns)
+        change = Change(
+            item.position,
+            key,
+            passage_ids,
+            write.vectors,
+            metadata=write.metadata,
+            title=write.title,
+            text=write.text,
+            spans=write.spans,
+        )
+        yield write.id, (receipt, change)
 
 
-def _insert_passages(
-    connection: sqlite3.Connection, document_key: int, item: DocumentWrite
-) -> NDArray[np.int64]:
-    ids = [
-        connection.execute(
-            "INSERT INTO passage (document_key, position, span_start, span_end)"
-            " VALUES (?, ?, ?, ?)",
-            (document_key, index, start, end),
-        ).lastrowid
-        for index, (start, end) in enumerate(item.spans)
+def _bury(
+    connection: sqlite3.Connection, generation_key: int, dead: Sequence[Existing], now_ns: int
+) -> list[Change]:
+    taken = positions.take(
+        connection, generation_key, [Step(item.shard, -1, -item.passages) for item in dead]
+    )
+    rows.bury(connection, list(zip(dead, taken, strict=True)), now_ns)
+    return [
+        Change(position, item.key, NO_IDS, _NO_VECTORS)
+        for item, position in zip(dead, taken, strict=True)
     ]
-    vectors = item.vectors.astype("<f2", copy=False)
-    connection.executemany(
-        "INSERT INTO vector (passage_id, data) VALUES (?, ?)",
-        [(passage_id, row.tobytes()) for passage_id, row in zip(ids, vectors, strict=True)],
-    )
-    return np.array(ids, np.int64)
-
-
-def _next_position(
-    connection: sqlite3.Connection,
-    generation: Generation,
-    document_id: str,
-    documents: int,
-    passages: int,
-) -> Position:
-    """Takes the next sequence of the document's shard and counts what the write adds.
-
-    Its row stays locked until the commit, so sequences are committed in their
-    order and without a gap.
-    """
-    shard = shard_of(document_id, generation.shards)
-    (seq,) = connection.execute(
-        "UPDATE shard SET seq = seq + 1, documents = documents + ?, passages = passages + ?"
-        " WHERE generation_key = ? AND shard = ? RETURNING seq",
-        (documents, passages, generation.key, shard),
-    ).fetchone()
-    return Position(generation.key, shard, seq)
-
-
-def _last_position(connection: sqlite3.Connection, generation: Generation, shard: int) -> Position:
-    (seq,) = connection.execute(
-        "SELECT seq FROM shard WHERE generation_key = ? AND shard = ?", (generation.key, shard)
-    ).fetchone()
-    return Position(generation.key, shard, seq)

@@ -26,6 +26,7 @@ _DOCUMENT = (
     "SELECT id, title, text, metadata, shard, seq, version, passages, unchanged, written_ns,"
     " expires_ns"
     " FROM document WHERE generation_key = ? AND NOT deleted"
+    " AND (expires_ns IS NULL OR expires_ns > ?)"
 )
 # Slicing in SQL: the text of a long document does not become a Python string for each of
 # its passages.
@@ -37,23 +38,31 @@ _PASSAGE_BARE = "SELECT p.id, d.id, p.position, p.span_start, p.span_end, '', ''
 _PASSAGE_FROM = (
     " FROM passage p JOIN document d ON d.key = p.document_key"
     " WHERE p.id IN (SELECT value FROM json_each(?))"
+    " AND (d.expires_ns IS NULL OR d.expires_ns > ?)"
 )
 
 
 def document(
-    connection: sqlite3.Connection, generation: Generation, document_id: str
+    connection: sqlite3.Connection, generation: Generation, document_id: str, now_ns: int
 ) -> StoredDocument:
-    row = connection.execute(f"{_DOCUMENT} AND id = ?", (generation.key, document_id)).fetchone()
+    row = connection.execute(
+        f"{_DOCUMENT} AND id = ?", (generation.key, now_ns, document_id)
+    ).fetchone()
     if row is None:
         raise NotFound(f"there is no document {document_id!r}", reason="DOCUMENT_NOT_FOUND")
     return _stored(generation, row)
 
 
 def documents(
-    connection: sqlite3.Connection, generation: Generation, after: str, limit: int, max_bytes: int
+    connection: sqlite3.Connection,
+    generation: Generation,
+    after: str,
+    limit: int,
+    max_bytes: int,
+    now_ns: int,
 ) -> DocumentPage:
     rows = connection.execute(
-        f"{_DOCUMENT} AND id > ? ORDER BY id LIMIT ?", (generation.key, after, limit + 1)
+        f"{_DOCUMENT} AND id > ? ORDER BY id LIMIT ?", (generation.key, now_ns, after, limit + 1)
     )
     page: list[StoredDocument] = []
     size = 0
@@ -68,29 +77,43 @@ def documents(
 
 
 def states(
-    connection: sqlite3.Connection, generation: Generation, ids: Sequence[str]
+    connection: sqlite3.Connection, generation: Generation, ids: Sequence[str], now_ns: int
 ) -> list[DocumentState]:
     rows = connection.execute(
         "SELECT id, version, content_hash FROM document WHERE generation_key = ?"
-        " AND NOT deleted AND id IN (SELECT value FROM json_each(?))",
-        (generation.key, json.dumps(list(ids))),
+        " AND NOT deleted AND (expires_ns IS NULL OR expires_ns > ?)"
+        " AND id IN (SELECT value FROM json_each(?))",
+        (generation.key, now_ns, json.dumps(list(ids))),
     )
     return [DocumentState(*row) for row in rows]
 
 
 def passages(
-    connection: sqlite3.Connection, passage_ids: Sequence[int], with_text: bool
+    connection: sqlite3.Connection, passage_ids: Sequence[int], with_text: bool, now_ns: int
 ) -> dict[int, Passage]:
     select = _PASSAGE_TEXT if with_text else _PASSAGE_BARE
-    rows = connection.execute(select + _PASSAGE_FROM, (json.dumps(passage_ids),))
+    rows = connection.execute(select + _PASSAGE_FROM, (json.dumps(passage_ids), now_ns))
     return {row[0]: Passage._make(row[1:]) for row in rows}
 
 
-def committed_seqs(connection: sqlite3.Connection, generation: Generation) -> list[int]:
+def passages_of(
+    connection: sqlite3.Connection,
+    generation: Generation,
+    passage_ids: Sequence[int],
+    now_ns: int,
+) -> dict[int, Passage]:
     rows = connection.execute(
-        "SELECT seq FROM shard WHERE generation_key = ? ORDER BY shard", (generation.key,)
+        f"{_PASSAGE_TEXT}{_PASSAGE_FROM} AND d.generation_key = ?",
+        (json.dumps(passage_ids), now_ns, generation.key),
     )
-    return [row[0] for row in rows]
+    return {row[0]: Passage._make(row[1:]) for row in rows}
+
+
+def has_expired(connection: sqlite3.Connection, now_ns: int) -> bool:
+    (found,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM document WHERE expires_ns <= ?)", (now_ns,)
+    ).fetchone()
+    return bool(found)
 
 
 def changes(

@@ -1,7 +1,8 @@
 """The store of record in one SQLite file."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from services.retriever.store.records import (
     CollectionUpdate,
     Deletion,
     DocumentPage,
+    DocumentPatch,
     DocumentState,
     DocumentWrite,
     Generation,
@@ -25,7 +27,7 @@ from services.retriever.store.records import (
     TextChange,
     WriteResult,
 )
-from services.retriever.store.sqlite import collections, documents, reads
+from services.retriever.store.sqlite import collections, documents, positions, reads
 from services.retriever.store.sqlite.commit import CommitThread
 from services.retriever.store.sqlite.connection import open_reader, open_writer, storage_error
 from sirdar.errors import SirdarError
@@ -38,12 +40,20 @@ _SMALL_WRITE_BYTES = 4096
 class SqliteStore:
     """Implements `Store`. One writing thread, a reading connection for each thread that reads.
 
-    `on_commit` is called from the writing thread. Opening raises what
-    `open_writer` raises; the caller holds the lock of the data folder.
+    `on_commit` is called from the writing thread. `clock` tells nanoseconds since the epoch.
+    Opening raises what `open_writer` raises; the caller holds the lock of the data folder.
     """
 
-    def __init__(self, file: Path, on_commit: OnCommit, *, max_waiting_bytes: int) -> None:
+    def __init__(
+        self,
+        file: Path,
+        on_commit: OnCommit,
+        *,
+        max_waiting_bytes: int,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._file = file
+        self._clock = clock
         self._writer = open_writer(file)
         self._readers: list[sqlite3.Connection] = []
         self._readers_lock = Lock()
@@ -90,39 +100,61 @@ class SqliteStore:
         self, generation: Generation, writes: Sequence[DocumentWrite]
     ) -> Future[list[WriteResult]]:
         return self._commits.submit(
-            lambda connection: documents.write(connection, generation, writes),
+            lambda connection: documents.write(connection, generation, writes, self._clock()),
             sum(item.size_bytes for item in writes),
+        )
+
+    def update_documents(
+        self, generation: Generation, patches: Sequence[DocumentPatch]
+    ) -> Future[list[WriteResult]]:
+        return self._commits.submit(
+            lambda connection: documents.update(connection, generation, patches, self._clock()),
+            _SMALL_WRITE_BYTES + sum(item.size_bytes for item in patches),
         )
 
     def delete_documents(
         self, generation: Generation, ids: Sequence[str]
     ) -> Future[list[Deletion]]:
         return self._commits.submit(
-            lambda connection: documents.delete(connection, generation, ids),
+            lambda connection: documents.delete(connection, generation, ids, self._clock()),
             _SMALL_WRITE_BYTES + sum(map(len, ids)),
+        )
+
+    def has_expired(self) -> bool:
+        with self._reading() as connection:
+            return reads.has_expired(connection, self._clock())
+
+    def sweep(self, limit: int) -> Future[int]:
+        return self._commits.submit(
+            lambda connection: documents.sweep(connection, self._clock(), limit),
+            _SMALL_WRITE_BYTES,
         )
 
     def document_states(self, generation: Generation, ids: Sequence[str]) -> list[DocumentState]:
         with self._reading() as connection:
-            return reads.states(connection, generation, ids)
+            return reads.states(connection, generation, ids, self._clock())
 
     def document(self, generation: Generation, document_id: str) -> StoredDocument:
         with self._reading() as connection:
-            return reads.document(connection, generation, document_id)
+            return reads.document(connection, generation, document_id, self._clock())
 
     def documents(
         self, generation: Generation, after: str, limit: int, max_bytes: int
     ) -> DocumentPage:
         with self._reading() as connection:
-            return reads.documents(connection, generation, after, limit, max_bytes)
+            return reads.documents(connection, generation, after, limit, max_bytes, self._clock())
 
     def passages(self, passage_ids: Sequence[int], with_text: bool) -> dict[int, Passage]:
         with self._reading() as connection:
-            return reads.passages(connection, passage_ids, with_text)
+            return reads.passages(connection, passage_ids, with_text, self._clock())
+
+    def passages_of(self, generation: Generation, passage_ids: Sequence[int]) -> dict[int, Passage]:
+        with self._reading() as connection:
+            return reads.passages_of(connection, generation, passage_ids, self._clock())
 
     def committed_seqs(self, generation: Generation) -> list[int]:
         with self._reading() as connection:
-            return reads.committed_seqs(connection, generation)
+            return positions.last(connection, generation.key)
 
     def changes(self, generation: Generation, shard: int, after_seq: int) -> Iterator[Change]:
         with self._reading() as connection:
