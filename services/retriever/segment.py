@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from services.retriever.filters.allowed import Allowed, RowSlots
+
 NO_PASSAGE = -1
 """The id in the places of a result that no passage fills; its score is -inf."""
 
@@ -27,6 +29,14 @@ class Hits:
     ids: NDArray[np.int64]
 
 
+def best_of(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Hits:
+    """The k best of `scores`, (queries, passages), of the passages `ids`, (passages)."""
+    if k >= len(ids):
+        return Hits(scores, np.broadcast_to(ids, scores.shape))
+    best = np.argpartition(scores, len(ids) - k, axis=1)[:, len(ids) - k :]
+    return Hits(np.take_along_axis(scores, best, axis=1), ids[best])
+
+
 class SegmentView(Protocol):
     @property
     def rows(self) -> int:
@@ -38,10 +48,17 @@ class SegmentView(Protocol):
         """Vectors of passages that were deleted or replaced."""
         ...
 
-    def search(self, queries: NDArray[np.float32], k: int, ef_search: int | None) -> Hits:
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        ef_search: int | None,
+        allowed: Allowed | None = None,
+    ) -> Hits:
         """The best live passages for `queries`, float32 of shape (n, dimensions).
 
         `ef_search` is how widely a graph is walked; None: compare with every vector.
+        `allowed`: only passages of these documents.
         """
         ...
 
@@ -66,7 +83,9 @@ class GrowingView:
 
     vectors: NDArray[np.float32]
     ids: NDArray[np.int64]
+    document_keys: NDArray[np.int64]
     dead_rows: NDArray[np.int64]
+    slots: RowSlots
 
     @property
     def rows(self) -> int:
@@ -76,26 +95,41 @@ class GrowingView:
     def dead(self) -> int:
         return len(self.dead_rows)
 
-    def search(self, queries: NDArray[np.float32], k: int, ef_search: int | None) -> Hits:
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        ef_search: int | None,
+        allowed: Allowed | None = None,
+    ) -> Hits:
         """Always exact. NumPy's product and selection: for 350 to 10,000 rows they take
         half the time of FAISS's flat search."""
+        if allowed is not None:
+            return self._search_among(queries, k, allowed)
         scores = queries @ self.vectors.T
         if self.dead:
             scores[:, self.dead_rows] = -np.inf
-        if k >= self.rows:
-            ids = np.broadcast_to(self.ids, scores.shape)
-        else:
-            best = np.argpartition(scores, self.rows - k, axis=1)[:, self.rows - k :]
-            scores = np.take_along_axis(scores, best, axis=1)
-            ids = self.ids[best]
+        hits = best_of(scores, self.ids, k)
         if self.dead:
-            ids = np.where(scores == -np.inf, NO_PASSAGE, ids)
-        return Hits(scores, ids)
+            return Hits(hits.scores, np.where(hits.scores == -np.inf, NO_PASSAGE, hits.ids))
+        return hits
 
     def scan(self, queries: NDArray[np.float32], k: int, start: int, end: int) -> Hits:
         dead = self.dead_rows[(self.dead_rows >= start) & (self.dead_rows < end)] - start
-        part = GrowingView(self.vectors[start:end], self.ids[start:end], dead)
+        part = GrowingView(
+            self.vectors[start:end],
+            self.ids[start:end],
+            self.document_keys[start:end],
+            dead,
+            RowSlots(),
+        )
         return part.search(queries, k, None)
+
+    def _search_among(self, queries: NDArray[np.float32], k: int, allowed: Allowed) -> Hits:
+        mask = allowed.mask(self.document_keys, self.slots)
+        mask[self.dead_rows] = False
+        rows = np.flatnonzero(mask)
+        return best_of(queries @ self.vectors[rows].T, self.ids[rows], k)
 
 
 class GrowingSegment:
@@ -110,6 +144,7 @@ class GrowingSegment:
         self._vectors = np.empty((0, dimensions), np.float32)
         self._ids = np.empty(0, np.int64)
         self._documents = np.empty(0, np.int64)
+        self._slots = RowSlots()
         self._rows_of: dict[int, range] = {}
         self._dead_rows: set[int] = set()
 
@@ -141,7 +176,9 @@ class GrowingSegment:
         return GrowingView(
             self._vectors[: self.rows],
             self._ids[: self.rows],
+            self._documents[: self.rows],
             np.fromiter(self._dead_rows, np.int64, len(self._dead_rows)),
+            self._slots,
         )
 
     def live_ids(self) -> NDArray[np.int64]:
