@@ -44,7 +44,7 @@ class CollectionRoutes:
         )
 
     async def update_collection(self, request: Request) -> Response:
-        """Changes `description`, `labels` or `rerank`.
+        """Changes `description`, `labels` or `rerank`; adds fields to `schema`.
 
         Without an `update_mask` those that the body's `collection` has are changed.
         """

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.http.answers import message_answer
 from gateway.http.bodies import while_connected
+from gateway.http.filters import PARAMETER, split_filter
 from gateway.http.operations import Operations
 from gateway.http.proto_json import from_query
 from gateway.servicer import SearchServicer
@@ -36,9 +37,15 @@ class DocumentRoutes:
         )
 
     async def delete_documents(self, request: Request) -> Response:
-        """Deletes the documents of `document_ids`; says which were there."""
-        message = from_query(_parameters(request), search_pb2.DeleteDocumentsRequest())
-        return message_answer(await self._servicer.DeleteDocuments(message, None))
+        """Deletes the documents of `document_ids` and says which were there, or those that meet
+        `filter` and says how many; `count_only` counts them and deletes nothing."""
+        parameters, condition = split_filter(_parameters(request))
+        if condition is None:
+            message = from_query(parameters, search_pb2.DeleteDocumentsRequest())
+            return message_answer(await self._servicer.DeleteDocuments(message, None))
+        by_filter = from_query(parameters, search_pb2.DeleteByFilterRequest())
+        by_filter.filter.CopyFrom(condition)
+        return message_answer(await self._servicer.DeleteByFilter(by_filter, None))
 
     async def delete_document(self, request: Request) -> Response:
         """Deletes a document. Deleting what is not there succeeds and says so."""
@@ -56,6 +63,17 @@ def documents_router(servicer: SearchServicer, operations: Operations) -> APIRou
     page = operations.query_parameters(search_pb2.ListDocumentsRequest.DESCRIPTOR, without=in_path)
     ids = operations.query_parameters(search_pb2.DeleteDocumentsRequest.DESCRIPTOR, without=in_path)
     namespace = [parameter for parameter in ids if parameter["name"] != "document_ids"]
+    counting = operations.query_parameters(
+        search_pb2.DeleteByFilterRequest.DESCRIPTOR,
+        without=frozenset({"namespace", "collection", "filter"}),
+    )
+    deleted = [
+        operations.schemas.reference(answer)
+        for answer in (
+            search_pb2.DeleteDocumentsResponse.DESCRIPTOR,
+            search_pb2.DeleteByFilterResponse.DESCRIPTOR,
+        )
+    ]
     listed = operations.describe(
         _ALL, parameters=page, answer=search_pb2.ListDocumentsResponse.DESCRIPTOR
     )
@@ -63,7 +81,7 @@ def documents_router(servicer: SearchServicer, operations: Operations) -> APIRou
         _ONE, parameters=namespace, answer=search_pb2.GetDocumentResponse.DESCRIPTOR
     )
     all_deleted = operations.describe(
-        _ALL, parameters=ids, answer=search_pb2.DeleteDocumentsResponse.DESCRIPTOR
+        _ALL, parameters=[*ids, PARAMETER, *counting], answer={"oneOf": deleted}
     )
     one_deleted = operations.describe(
         _ONE, parameters=namespace, answer=search_pb2.DeleteDocumentsResponse.DESCRIPTOR

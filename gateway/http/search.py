@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.http.answers import message_answer
 from gateway.http.bodies import read_json_body, while_connected
+from gateway.http.filters import FILTER, PARAMETER, split_filter
 from gateway.http.operations import Operations
 from gateway.http.proto_json import from_query, load_json, to_message
 from gateway.servicer import SearchServicer
@@ -12,7 +13,14 @@ from sirdar.v1 import search_pb2
 
 _REQUEST = search_pb2.SearchRequest.DESCRIPTOR
 _ANSWER = search_pb2.SearchResponse.DESCRIPTOR
-_EXAMPLE = {"collection": "notes", "query": "when do we sail?", "top_k": 3, "highlight": True}
+_EXAMPLE = {
+    "collection": "notes",
+    "query": "when do we sail?",
+    "top_k": 3,
+    "highlight": True,
+    "mode": "SEARCH_MODE_HYBRID",
+    "filter": {"range": {"field": "year", "at_least": {"int64_value": "2020"}}},
+}
 _ANSWER_EXAMPLE = {
     "results": [
         {
@@ -30,6 +38,7 @@ _ANSWER_EXAMPLE = {
             "matched_passages": 1,
             "similarity": 0.42,
             "retriever_rank": 1,
+            "lexical_score": 1.7,
         }
     ],
     "timings": [{"stage": "STAGE_TOTAL", "duration": "0.019s"}],
@@ -60,12 +69,14 @@ class SearchRoutes:
 
     async def search(self, request: Request) -> Response:
         """Documents that mean what `q` means, best first."""
-        parameters = request.query_params.multi_items()
+        parameters, condition = split_filter(request.query_params.multi_items())
         message = from_query(
             # `q` is what everybody types; in the contract it is `query`.
             [("query" if name == "q" else name, text) for name, text in parameters],
             search_pb2.SearchRequest(),
         )
+        if condition is not None:
+            message.filter.CopyFrom(condition)
         return await self._answer(request, message)
 
     async def post_search(self, request: Request) -> Response:
@@ -83,10 +94,10 @@ def search_router(
     """`GET /search` for people and `POST /search` for programs: SearchService.Search."""
     routes = SearchRoutes(servicer, settings)
     router = APIRouter(tags=["Search"])
-    parameters = operations.query_parameters(_REQUEST, without=frozenset({"query"}))
+    parameters = operations.query_parameters(_REQUEST, without=frozenset({"query", FILTER}))
     asked = operations.describe(
         "/search",
-        parameters=[*_QUERY, *parameters],
+        parameters=[*_QUERY, PARAMETER, *parameters],
         answer=_ANSWER,
         answer_example=_ANSWER_EXAMPLE,
     )

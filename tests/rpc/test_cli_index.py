@@ -207,7 +207,7 @@ def watch(double: Double, folder: Path, client: Client, said: list[str]) -> Watc
         client,
         "docs",
         [folder],
-        IndexRun(client, "docs", IndexProgress(None), refusals),
+        IndexRun(client, client.get_collection("docs"), IndexProgress(None), refusals),
         said.append,
     )
 

@@ -11,9 +11,15 @@ from sirdar.client import (
     ConditionalDocument,
     Consistency,
     Document,
+    FieldType,
+    FilterDeletion,
+    Fusion,
+    FusionMethod,
     Health,
     IndexOutcome,
+    LexicalSettings,
     RerankSettings,
+    SearchMode,
     Span,
 )
 from sirdar.errors import (
@@ -24,6 +30,7 @@ from sirdar.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from sirdar.filter_text import parse_filter
 from sirdar.v1 import collection_pb2, search_pb2
 from tests.rpc.search_double import Double, running_double
 
@@ -79,6 +86,11 @@ def test_metadata_and_text_survive_the_trip(client: Client) -> None:
         (lambda client: client.search("docs", "a", top_k=2**31), "top_k"),
         (lambda client: client.search("docs", "a", top_k=True), "top_k"),
         (lambda client: client.search("docs", "a", tokens="abc"), "tokens"),
+        (lambda client: client.search("docs", "a", mode="fuzzy"), "mode"),
+        (lambda client: client.search("docs", "a", filter="year"), "filter"),
+        (lambda client: client.search("docs", "a", fusion=Fusion("sum")), "fusion.method"),
+        (lambda client: client.delete_by_filter("docs", ""), "filter"),
+        (lambda client: client.create_collection("x", schema={"a": "int"}), "schema[a]"),
         (lambda client: client.get_document("docs", 7), "document_id"),
         (lambda client: client.delete_documents("docs", ["a", "\ud800"]), "document_ids[1]"),
         (lambda client: client.create_collection("x", labels={"a": "\ud800"}), "labels[a]"),
@@ -181,6 +193,42 @@ def test_a_search_answer_is_read_whole(double: Double, client: Client) -> None:
     assert results.coverage.missing_shards == (1,)
     assert results.degraded[0].reason == "shard_unreachable"
     assert results.space.model.name == "model"
+
+
+def test_modes_fusion_and_filters_reach_the_server(double: Double, client: Client) -> None:
+    message = parse_filter("year >= 2020")
+    client.search("docs", "a", mode="hybrid", filter="year >= 2020")
+    client.search("docs", "a", mode=SearchMode.DENSE, filter=message)
+    fusion = Fusion(FusionMethod.WEIGHTED_SCORES, lexical_weight=0.5)
+    client.search("docs", "a", fusion=fusion)
+    hybrid, dense, fused = double.requests
+    assert hybrid.mode == search_pb2.SEARCH_MODE_HYBRID
+    assert dense.mode == search_pb2.SEARCH_MODE_DENSE
+    assert hybrid.filter == dense.filter == message
+    assert not fused.HasField("filter")
+    assert fused.fusion == search_pb2.Fusion(
+        method=search_pb2.FUSION_METHOD_WEIGHTED_SCORES, lexical_weight=0.5
+    )
+
+
+def test_a_schema_is_set_read_and_added_to(double: Double, client: Client) -> None:
+    schema = {"year": "integer", "title": FieldType.TEXT}
+    client.create_collection("new", schema=schema, lexical=False, language="de")
+    made = client.get_collection("new")
+    assert made.schema == {"year": FieldType.INTEGER, "title": FieldType.TEXT}
+    assert made.lexical == LexicalSettings(enabled=False, language="de")
+    client.update_collection("new", schema={**made.schema, "tags": "keyword_list"})
+    assert list(client.get_collection("new").schema) == ["year", "title", "tags"]
+
+
+async def test_documents_are_deleted_by_filter(double: Double, client: Client) -> None:
+    assert client.delete_by_filter("docs", "year < 2000") == FilterDeletion(7, ("t",))
+    async with AsyncClient(double.address) as other:
+        message = parse_filter("year < 2000")
+        await other.delete_by_filter("docs", message, count_only=True)
+    first, second = double.deletions
+    assert first.filter == second.filter == parse_filter("year < 2000")
+    assert (first.count_only, second.count_only) == (False, True)
 
 
 def test_lists_run_over_all_pages(double: Double, client: Client) -> None:

@@ -22,11 +22,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedToken, v_args
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from sirdar.errors import InvalidArgument
+from sirdar.instants import read_instant
 from sirdar.v1.document_pb2 import MetadataValue
 from sirdar.v1.filter_pb2 import (
     ContainsCondition,
@@ -273,16 +273,10 @@ def _float(token: Token) -> MetadataValue:
 
 
 def _instant(token: Token) -> MetadataValue:
-    text = token.upper()
-    instant = Timestamp()
     try:
-        instant.FromJsonString(text if "T" in text else f"{text}T00:00:00Z")
-    except ValueError:
-        raise _Wrong(
-            token.start_pos or 0,
-            f"{text!r} is no date or time; write 2025-01-01 or 2025-01-01T12:00:00Z",
-        ) from None
-    return MetadataValue(timestamp_value=instant)
+        return MetadataValue(timestamp_value=read_instant(token))
+    except ValueError as error:
+        raise _Wrong(token.start_pos or 0, str(error)) from None
 
 
 def _truth(token: Token) -> MetadataValue:

@@ -13,13 +13,22 @@ from sirdar.cli.terminal import explained, one_line
 
 if TYPE_CHECKING:
     from sirdar.client import Collection, RerankSettings
-    from sirdar.client.calls import CollectionChanges
+    from sirdar.client.calls import CollectionChanges, CollectionOptions
 
 collections = typer.Typer(
     no_args_is_help=True, help="List, show, create, change and delete collections."
 )
 
 Name = Annotated[str, typer.Argument(help="1 to 63 of a-z, 0-9, - and _, a letter first.")]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field",
+        metavar="NAME:TYPE",
+        help="A metadata field that filters may name, repeatable: keyword, keyword_list, integer, "
+        "float, boolean, timestamp or text.",
+    ),
+]
 
 
 @collections.command("list")
@@ -48,19 +57,43 @@ def create(
     revision: Annotated[str, typer.Option(help="The model's hub revision.")] = "",
     shards: Annotated[int, typer.Option(help="How many.", show_default="the server's choice")] = 0,
     index: Annotated[
-        str, typer.Option(help="hnsw or flat.", show_default="the server's choice")
+        str,
+        typer.Option(
+            "--index-kind",
+            "--index",
+            help="auto, hnsw, flat, hnsw_sq8, ivf_sq8, ivf_pq or a factory string of FAISS.",
+            show_default="the server's choice",
+        ),
     ] = "",
     description: Annotated[str, typer.Option(help="For people.")] = "",
+    field: Fields = None,
+    lexical: Annotated[
+        bool, typer.Option("--lexical/--no-lexical", help="Whether words are indexed, too.")
+    ] = True,
+    language: Annotated[
+        str,
+        typer.Option(
+            help="Whose words are stemmed: en, de, ... or none.",
+            show_default="the server's choice",
+        ),
+    ] = "",
 ) -> None:
     """Create an empty collection."""
     from sirdar.client import Model
 
     connection: Connection = context.obj
-    options: dict[str, Any] = {"model": Model(model, revision)} if model else {}
+    options: CollectionOptions = {
+        "shards": shards,
+        "index_kind": index,
+        "description": description,
+        "schema": _schema(field or []),
+        "lexical": lexical,
+        "language": language,
+    }
+    if model:
+        options["model"] = Model(model, revision)
     with explained(connection), connection.open() as client:
-        made = client.create_collection(
-            name, shards=shards, index_kind=index, description=description, **options
-        )
+        made = client.create_collection(name, **options)
     space = made.generation.space
     print(f"created {made.name}: {space.model.name}, {space.dimensions} dimensions")
 
@@ -101,10 +134,11 @@ def update(
         float | None, typer.Option(help="Weight of the cross-encoder's score.")
     ] = None,
     retriever_weight: Annotated[
-        float | None, typer.Option(help="Weight of the similarity.")
+        float | None, typer.Option(help="Weight of the retriever's score.")
     ] = None,
+    field: Fields = None,
 ) -> None:
-    """Change a collection's description, labels, or how its searches rerank."""
+    """Change a collection's description, labels, how its searches rerank; add fields."""
     from dataclasses import replace
 
     given: dict[str, Any] = {
@@ -120,10 +154,13 @@ def update(
     if label is not None:
         changes["labels"] = _labels(label)
     connection: Connection = context.obj
+    fields = _schema(field or [])
     with explained(connection), connection.open() as client:
+        # The contract replaces these settings whole; what was not given stays.
         if given:
-            # The contract replaces these settings whole; what was not given stays.
             changes["rerank"] = replace(client.get_collection(name).rerank, **given)
+        if fields:
+            changes["schema"] = {**client.get_collection(name).schema, **fields}
         client.update_collection(name, **changes)
     print(f"updated {name}")
 
@@ -136,6 +173,16 @@ def _labels(given: list[str]) -> dict[str, str]:
             raise typer.BadParameter(f"{item!r} is not KEY=VALUE", param_hint="--label")
         labels[key] = value
     return labels
+
+
+def _schema(given: list[str]) -> dict[str, str]:
+    schema = {}
+    for item in given:
+        name, colon, kind = item.rpartition(":")
+        if not (name and colon and kind):
+            raise typer.BadParameter(f"{item!r} is not NAME:TYPE", param_hint="--field")
+        schema[name] = kind
+    return schema
 
 
 def _facts(found: "Collection") -> list[tuple[str, str]]:
@@ -153,11 +200,19 @@ def _facts(found: "Collection") -> list[tuple[str, str]]:
         ("fingerprint", space.fingerprint),
         ("generation", str(generation.number)),
         ("shards", f"{generation.shards}, {generation.index_kind}"),
+        ("index", found.index_explanation),
+        ("words", _words(found)),
+        ("schema", ", ".join(f"{name}:{kind}" for name, kind in found.schema.items())),
         ("rerank", _rerank(found.rerank)),
         ("created", f"{found.created:%Y-%m-%d %H:%M:%S} UTC"),
         ("updated", f"{found.updated:%Y-%m-%d %H:%M:%S} UTC"),
     ]
     return [(key, value) for key, value in facts if value]
+
+
+def _words(found: "Collection") -> str:
+    lexical = found.lexical
+    return f"indexed, language {lexical.language}" if lexical.enabled else "not indexed"
 
 
 def _rerank(settings: "RerankSettings") -> str:

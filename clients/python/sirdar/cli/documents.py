@@ -82,12 +82,26 @@ def delete(
     ids_from: Annotated[
         Path | None, typer.Option(help="A file with an id a line; - for standard input.")
     ] = None,
+    condition: Annotated[
+        str,
+        typer.Option("--filter", help="All whose metadata meet it: 'date < 2020-01-01'."),
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count what the filter would delete.")
+    ] = False,
 ) -> None:
-    """Delete documents by id; exit code 1 if one was not there."""
+    """Delete documents by id, or by a filter; exit code 1 if an id was not there."""
     ids = [*(document_ids or []), *(_lines(ids_from) if ids_from else [])]
-    if not ids:
-        raise typer.BadParameter("give ids, or a file of them with --ids-from", param_hint="ID...")
+    if bool(ids) == bool(condition):
+        raise typer.BadParameter("give ids, --ids-from or --filter", param_hint="ID...")
+    if dry_run and not condition:
+        raise typer.BadParameter("goes with --filter", param_hint="--dry-run")
     connection: Connection = context.obj
+    if condition:
+        with explained(connection), connection.open() as client:
+            met = client.delete_by_filter(collection, condition, count_only=dry_run)
+        print(f"{'would delete' if dry_run else 'deleted'} {met.documents:,} documents")
+        return
     with explained(connection), connection.open() as client:
         outcomes = client.delete_documents(collection, ids)
     deleted = 0

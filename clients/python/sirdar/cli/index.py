@@ -74,7 +74,7 @@ def index(
         total = None if None in sizes else sum(size or 0 for size in sizes)
         progress = stack.enter_context(IndexProgress(total))
         refusals = stack.enter_context(Refusals(refused, progress.print, append=resume))
-        run = IndexRun(client, collection, progress, refusals)
+        run = IndexRun(client, target, progress, refusals)
         try:
             if watch:
                 _watch(client, collection, paths or [], run, progress)

@@ -9,17 +9,19 @@ from sirdar.cli.inputs import Input
 from sirdar.cli.progress import IndexProgress
 from sirdar.cli.refusals import Refusals
 from sirdar.cli.source import Found, Mark, Refusal, Skip, Source
-from sirdar.client import Client, Document
+from sirdar.cli.typed_metadata import typed
+from sirdar.client import Client, Collection, Document
 
 
 class IndexRun:
     """Feeds sources to the client, one after the other, and counts what became of them."""
 
     def __init__(
-        self, client: Client, collection: str, progress: IndexProgress, refusals: Refusals
+        self, client: Client, collection: Collection, progress: IndexProgress, refusals: Refusals
     ) -> None:
         self._client = client
-        self._collection = collection
+        self._collection = collection.name
+        self._schema = collection.schema
         self._progress = progress
         self._refusals = refusals
         self._under_way: deque[Found] = deque()
@@ -64,8 +66,13 @@ class IndexRun:
             elif isinstance(item, Skip):
                 self._refusals.skip(item)
             else:
+                try:
+                    document = typed(item.document, self._schema)
+                except ValueError as error:
+                    self._refusals.add(Refusal(item.place, item.document.id, str(error)))
+                    continue
                 self._under_way.append(item)
-                yield item.document
+                yield document
 
     def summary(self) -> str:
         """The last line: how many, how fast, how long, how many refused."""

@@ -188,7 +188,7 @@ class InteractiveSearch:
         if screen.results is None:
             return [("", "\nType what you look for, in your own words.")]
         if not len(screen.results):
-            return [("", "\nNothing found: the collection is empty.")]
+            return [("", "\nNothing found.")]
         # A window does not follow text that has no cursor: the chosen result stands near its top.
         rows = self.application.output.get_size().rows
         first = max(0, screen.chosen - (1 if rows >= _TALL else 0))

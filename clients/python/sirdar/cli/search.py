@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from sirdar.client import SearchResult, SearchResults
+    from sirdar.client import Consistency, SearchResult, SearchResults
     from sirdar.client.calls import SearchOptions
 
 # Below this many columns title and snippet stand under each other.
@@ -32,6 +32,31 @@ def search(
     ] = "",
     collection: Annotated[str, typer.Option(help="Where to look.")] = "docs",
     top_k: Annotated[int, typer.Option(help="How many documents.")] = 10,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="dense (by meaning), lexical (by words) or hybrid (both).",
+            show_default="as the server is set",
+        ),
+    ] = "",
+    condition: Annotated[
+        str,
+        typer.Option(
+            "--filter",
+            help="Only documents whose metadata meet it: "
+            """'category = "news" AND date >= 2025-01-01'.""",
+        ),
+    ] = "",
+    consistency: Annotated[
+        str,
+        typer.Option(
+            help="eventual, strong (all that was written before) or session (the --token's writes)."
+        ),
+    ] = "eventual",
+    token: Annotated[
+        list[str] | None,
+        typer.Option(help="Consistency token of a write to see; repeatable."),
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare with every passage: slower, misses nothing.")
     ] = False,
@@ -68,11 +93,17 @@ def search(
         "top_k": top_k,
         "exact": exact,
         "highlight": sys.stdout.isatty() if highlight is None else highlight,
+        "consistency": _consistency(consistency, token or []),
+        "tokens": token or [],
     }
     if rerank is not None:
         from sirdar.client import RerankSettings
 
         options["rerank"] = RerankSettings(enabled=rerank)
+    if mode:
+        options["mode"] = mode
+    if condition:
+        options["filter"] = condition
     if interactive:
         _search_as_you_type(connection, collection, query, options)
         return
@@ -84,6 +115,19 @@ def search(
         print(to_json(results))
     else:
         _show(results, color=color, explain=explain)
+
+
+def _consistency(given: str, tokens: list[str]) -> "Consistency":
+    from sirdar.client import Consistency
+
+    if tokens and given == "eventual":
+        return Consistency.SESSION
+    try:
+        return Consistency(given)
+    except ValueError:
+        raise typer.BadParameter(
+            "must be eventual, session or strong", param_hint="--consistency"
+        ) from None
 
 
 def _search_as_you_type(
@@ -125,7 +169,7 @@ def _show(results: "SearchResults", *, color: bool, explain: bool) -> None:
         wide = console.width >= _WIDE
         console.print(results_table(results, wide=wide, styles=console.color_system is not None))
     else:
-        console.print("Nothing found: the collection is empty.")
+        console.print("Nothing found.")
     console.print(Text(footer(results), style="dim"))
     if explain:
         show_explanation(console, results)
