@@ -111,10 +111,15 @@ def fuse(
 ) -> list[FoundDocument]:
     """Orders `head` by the weighted sum of its standardised scores; `tail` follows.
 
-    The retriever's score is what its order is by: of a hybrid search the fused
-    one. On Cranfield that gives an nDCG@10 of 0.429, the similarity alone 0.420
-    (documents that were found by words only have the least), the mean of
-    standardised similarity and BM25 0.425. At least one logit is known.
+    At least one logit is known.
+
+    The retriever's opinion is the score that its order is by. Of a hybrid search
+    it is the fused score and the similarity, added: ranks do not tell how far
+    the best is ahead, which says most where the words of the query are not those
+    of the document. On Cranfield both give an nDCG@10 of 0.429, the fused score
+    alone 0.427; over 20 questions in words that the standard library's
+    documentation does not use, they give a mean reciprocal rank of 0.68, the
+    fused score alone 0.57 and a search by meaning alone 0.70.
 
     A document without a logit counts as the worst of them. A score of the tail
     takes the worst logit, too, and is at most the one before it: the reranker
@@ -123,12 +128,10 @@ def fuse(
     worst = min(logit for logit in logits if logit is not None)
     opinions = [worst if logit is None else logit for logit in logits]
     by_logit = _standardiser(opinions)
-    by_score = _standardiser([document.score for document in head])
+    retriever = _RetrieverOpinion.of_all(head)
 
     def score(document: FoundDocument, logit: float) -> float:
-        return plan.weight * by_logit.of(logit) + plan.retriever_weight * by_score.of(
-            document.score
-        )
+        return plan.weight * by_logit.of(logit) + plan.retriever_weight * retriever.of(document)
 
     ordered = [
         replace(document, rerank_score=logit, score=score(document, opinion))
@@ -148,6 +151,36 @@ class _Standardiser:
 
     def of(self, value: float) -> float:
         return (value - self.mean) / self.deviation if self.deviation else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _RetrieverOpinion:
+    """`by_similarity` is None where the score is the similarity, or there is none."""
+
+    by_score: _Standardiser
+    by_similarity: _Standardiser | None
+    # What was found by words only is taken to be as similar as the least similar.
+    least: float
+
+    @classmethod
+    def of_all(cls, documents: Sequence[FoundDocument]) -> "_RetrieverOpinion":
+        by_score = _standardiser([document.score for document in documents])
+        if all(document.similarity in (None, document.score) for document in documents):
+            return cls(by_score, None, 0.0)
+        least = min(
+            document.similarity for document in documents if document.similarity is not None
+        )
+        similarities = [
+            least if document.similarity is None else document.similarity for document in documents
+        ]
+        return cls(by_score, _standardiser(similarities), least)
+
+    def of(self, document: FoundDocument) -> float:
+        opinion = self.by_score.of(document.score)
+        if self.by_similarity is None:
+            return opinion
+        similarity = self.least if document.similarity is None else document.similarity
+        return opinion + self.by_similarity.of(similarity)
 
 
 def _standardiser(values: Sequence[float]) -> _Standardiser:

@@ -20,11 +20,11 @@ from services.stack.stack import Stack, TierDied
 from sirdar.cli.python_docs import STDLIB, PythonDocs
 from sirdar.cli.search import footer
 from sirdar.cli.terminal import one_line
-from sirdar.client import Client, SearchResults
+from sirdar.client import Client, SearchMode, SearchResults
 from sirdar.errors import AlreadyExists, SirdarError
 
 COLLECTION = "docs"
-# In words that the documents they are about do not use.
+# In words that the documents they are about do not use, so they are searched by meaning alone.
 QUESTIONS = (
     "how full is my hard drive",
     "pick a winner by luck",
@@ -78,7 +78,7 @@ def demonstrate(data: Path, console: Console) -> None:
             for question in QUESTIONS:
                 console.print()
                 console.print(Text(f"“{question}”", style="bold"))
-                results = client.search(COLLECTION, question, top_k=RESULTS)
+                results = client.search(COLLECTION, question, top_k=RESULTS, mode=SearchMode.DENSE)
                 console.print(_answers(results))
                 console.print(Text(f"   {footer(results)}", style="dim"))
     finally:

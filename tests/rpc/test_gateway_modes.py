@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from statistics import fmean, pstdev
 from typing import Any
 
 import grpc
@@ -159,15 +160,37 @@ async def test_a_lexical_index_that_does_not_answer_is_said() -> None:
         assert not (await gateway.search(mode=DENSE)).degraded
 
 
-async def test_the_reranker_standardises_what_the_order_was_by() -> None:
+def standardised(values: list[float]) -> list[float]:
+    return [(value - fmean(values)) / pstdev(values) for value in values]
+
+
+async def test_reranking_adds_the_fused_score_and_the_similarity() -> None:
     async with running(rerank=True) as gateway:
-        gateway.reranker.logit_of = {"a!": 1.0, "b!": 1.0, "c!": 1.0, "d!": 1.0}
+        gateway.reranker.logit_of = {"c!": 0.0, "a!": 0.0, "b!": 0.0, "d!": 4.0}
         answer = await gateway.search(mode=HYBRID)
-        assert [item.document_id for item in answer.results] == ["c", "a", "b", "d"]
-        gateway.reranker.logit_of = {"a!": 0.0, "b!": 0.0, "c!": 0.0, "d!": 9.0}
-        answer = await gateway.search(mode=HYBRID)
-        assert answer.results[0].document_id == "d"
-        assert [item.retriever_rank for item in answer.results] == [4, 1, 2, 3]
+        found = {item.document_id: item for item in answer.results}
+        assert [found[key].retriever_rank for key in "cabd"] == [1, 2, 3, 4]
+        # d was found by words only: it counts as similar as the least similar, c.
+        parts = (
+            standardised([0.0, 0.0, 0.0, 4.0]),
+            standardised([1 / 64 + 1 / 62, 1 / 63 + 1 / 63, 1 / 61, 1 / 61]),
+            standardised([0.6, 0.7, 0.9, 0.6]),
+        )
+        expected = dict(zip("cabd", map(sum, zip(*parts, strict=True)), strict=True))
+        assert {key: round(found[key].score, 4) for key in "cabd"} == {
+            key: round(score, 4) for key, score in expected.items()
+        }
+        assert [item.document_id for item in answer.results] == sorted(
+            "cabd", key=lambda key: -expected[key]
+        )
+
+
+async def test_reranking_words_alone_adds_their_score() -> None:
+    async with running(rerank=True) as gateway:
+        gateway.reranker.logit_of = {"d!": 1.0, "c!": 1.0, "a!": 1.0}
+        answer = await gateway.search(mode=LEXICAL)
+        scores = [round(item.score, 4) for item in answer.results]
+        assert scores == [round(score, 4) for score in standardised([7.0, 5.0, 2.0])]
 
 
 async def test_a_filter_reaches_the_retriever_as_it_is() -> None:
