@@ -122,16 +122,31 @@ def search_response(
         generation=generation(item),
         missing_lexical_shards=covered.lexical.missing_shards if covered.lexical else None,
     )
-    passages = covered.passages()
+    passages = {} if search.ids_only else covered.passages()
     dense: dict[int, Found] = {}
     if covered.dense is not None:
         dense = dict(zip(search.vector_places, covered.dense.found, strict=True))
     for place in range(len(search.words)):
         result = response.results.add()
+        if search.ids_only:
+            _fill_ids(result.dense_ids, dense.get(place))
+            _fill_ids(result.lexical_ids, covered.lexical.found[place] if covered.lexical else None)
+            continue
         lists = [(result.dense, dense.get(place))]
         if covered.lexical is not None:
             lists.append((result.lexical, covered.lexical.found[place]))
         _fill(result, lists, passages, item.shards)
+    return response
+
+
+def fetched_passages(
+    ids: Sequence[int], found: dict[int, Passage], item: Generation
+) -> retriever_pb2.FetchPassagesResponse:
+    response = retriever_pb2.FetchPassagesResponse()
+    for passage_id in ids:
+        if passage_id in found:
+            fetched = response.passages.add(passage_id=passage_id)
+            _fill_passage(fetched.passage, found[passage_id], item.shards)
     return response
 
 
@@ -182,19 +197,23 @@ def _fill(
             place = places.get(passage_id)
             if place is None:
                 place = places[passage_id] = len(places)
-                _add_passage(result, passages[passage_id], shards)
+                _fill_passage(result.passages.add(), passages[passage_id], shards)
             candidates.add(passage=place, score=score)
 
 
-def _add_passage(result: retriever_pb2.PassageCandidates, passage: Passage, shards: int) -> None:
-    candidate = result.passages.add(
-        document_id=passage.document_id,
-        index=passage.position,
-        shard=shard_of(passage.document_id, shards),
-        text=passage.text,
-        title=passage.title,
-        version=passage.version,
-    )
+def _fill_ids(ids: retriever_pb2.PassageIds, found: Found | None) -> None:
+    if found is not None:
+        ids.passage_ids.extend(found.ids)
+        ids.scores.extend(found.scores)
+
+
+def _fill_passage(candidate: retriever_pb2.CandidatePassage, passage: Passage, shards: int) -> None:
+    candidate.document_id = passage.document_id
+    candidate.index = passage.position
+    candidate.shard = shard_of(passage.document_id, shards)
+    candidate.text = passage.text
+    candidate.title = passage.title
+    candidate.version = passage.version
     candidate.span.start = passage.start
     candidate.span.end = passage.end
     if passage.metadata:

@@ -27,6 +27,7 @@ from sirdar.v1.retriever_pb2 import (
 MAX_HASH_BYTES = 64
 MAX_QUERIES = 256
 MAX_CANDIDATES = 10_000
+MAX_FETCHED = 10_000
 
 # The year 2262: nanoseconds since the epoch must fit 64 bits.
 _MAX_EXPIRY_SECONDS = 9_214_646_400
@@ -120,7 +121,17 @@ def passage_search(
         seen=_seen(request.consistency_tokens, generation),
         vector_places=places,
         words=words,
+        ids_only=request.ids_only,
     )
+
+
+def passage_ids(ids: Sequence[int]) -> list[int]:
+    """Each once, in their order."""
+    if not 1 <= len(ids) <= MAX_FETCHED:
+        raise InvalidArgument.field(
+            "passage_ids", f"must be 1 to {MAX_FETCHED} items, not {len(ids)}"
+        )
+    return list(dict.fromkeys(ids))
 
 
 def _words(queries: Sequence[PassageQuery], *, lexical: bool) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from services.retriever.store.records import (
     CollectionUpdate,
     Deletion,
     DocumentPage,
+    DocumentPatch,
     DocumentState,
     DocumentWrite,
     Generation,
@@ -40,6 +41,7 @@ from services.retriever.store.records import (
     WriteResult,
 )
 from services.retriever.store.sqlite.store import SqliteStore
+from services.retriever.sweeper import Sweeper
 from services.runtime.cpu import available_cpus
 from services.runtime.deadline import deadline
 from sirdar.errors import ResourceExhausted
@@ -69,6 +71,8 @@ class PassageSearch:
     # The queries of the message that `queries` are of, and the words of each of its queries.
     vector_places: tuple[int, ...]
     words: tuple[str, ...]
+    # Answer with ids and scores alone; no passage is read.
+    ids_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,13 @@ class Retriever:
             )
         return await asyncio.wrap_future(self._store.write_documents(collection.generation, writes))
 
+    async def update(
+        self, generation: Generation, patches: Sequence[DocumentPatch]
+    ) -> list[WriteResult]:
+        if not patches:
+            return []
+        return await asyncio.wrap_future(self._store.update_documents(generation, patches))
+
     async def delete(self, generation: Generation, ids: Sequence[str]) -> list[Deletion]:
         if not ids:
             return []
@@ -203,6 +214,10 @@ class Retriever:
         return await self.in_thread(
             lambda: self._store.documents(generation, after, limit, max_bytes)
         )
+
+    async def fetch(self, generation: Generation, passage_ids: Sequence[int]) -> dict[int, Passage]:
+        """Those of the passages that are still there."""
+        return await self.in_thread(lambda: self._store.passages_of(generation, passage_ids))
 
     async def search(self, collection: OpenCollection, search: PassageSearch) -> CoveredAnswer:
         """Raises DeadlineExceeded, ResourceExhausted."""
@@ -227,6 +242,7 @@ class Retriever:
             search.exact,
             search.documents_with_text,
             deadline(),
+            search.ids_only,
         )
         return await asyncio.wrap_future(self._searcher.submit(request))
 
@@ -236,7 +252,12 @@ class Retriever:
         if not any(search.words):
             return None
         request = WordSearch(
-            shards, search.words, search.candidates, search.documents_with_text, deadline()
+            shards,
+            search.words,
+            search.candidates,
+            search.documents_with_text,
+            deadline(),
+            ids_only=search.ids_only,
         )
         return await asyncio.wrap_future(self._words.submit(request))
 
@@ -302,6 +323,7 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
             threads=settings.lexical_search_threads,
             max_waiting=settings.max_waiting_searches,
         )
+        sweeper = Sweeper(store)
         retriever = Retriever(store, catalog, searcher, words, indexer, auditor, settings)
         try:
             started = time.monotonic()
@@ -315,10 +337,11 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
             sealer.start()
             auditor.start()
             indexer.start(store)
+            sweeper.start()
             yield retriever
         finally:
             await asyncio.to_thread(
-                _close, searcher, auditor, words, sealer, retriever, indexer, store
+                _close, sweeper, searcher, auditor, words, sealer, retriever, indexer, store
             )
 
 

@@ -50,6 +50,8 @@ class SearchRequest:
     # The text of so many documents' best passages is read; None: of every passage.
     documents_with_text: int | None
     deadline: float | None
+    # Answer without passages.
+    ids_only: bool = False
 
     def may_join(self, other: "SearchRequest") -> bool:
         return (
@@ -57,6 +59,7 @@ class SearchRequest:
             and self.candidates == other.candidates
             and self.exact == other.exact
             and self.documents_with_text == other.documents_with_text
+            and self.ids_only == other.ids_only
         )
 
 
@@ -70,7 +73,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """`found` has one item a query; passages that are gone meanwhile are in neither.
+    """`found` has one item a query; passages that are gone meanwhile are in neither. There are
+    no `passages` where only ids were asked for, and then those that are gone may be found.
 
     `pending_writes`: committed writes that the searched views did not have.
     """
@@ -208,10 +212,7 @@ class Searcher:
             max(0, shard.committed_seq - view.applied_seq)
             for shard, view in zip(first.shards, views, strict=True)
         )
-        wanted = {passage_id for item in found for passage_id in item.ids}
-        passages = self._read(found, wanted, first.documents_with_text)
-        if len(passages) < len(wanted):
-            found = [_still_there(item, passages) for item in found]
+        found, passages = self._shown(found, first)
         answers: list[SearchAnswer] = []
         at = 0
         for request in requests:
@@ -219,6 +220,20 @@ class Searcher:
             answers.append(SearchAnswer(tuple(found[at:end]), passages, pending))
             at = end
         return answers
+
+    def _shown(
+        self, found: list[Found], request: SearchRequest
+    ) -> tuple[list[Found], dict[int, Passage]]:
+        """What is found and there, with its passages where they were asked for."""
+        # What is expired is in the views until it is swept.
+        if request.ids_only and not self._store.has_expired():
+            return found, {}
+        documents_with_text = 0 if request.ids_only else request.documents_with_text
+        wanted = {passage_id for item in found for passage_id in item.ids}
+        passages = self._read(found, wanted, documents_with_text)
+        if len(passages) < len(wanted):
+            found = [_still_there(item, passages) for item in found]
+        return found, passages
 
     def _read(
         self, found: Sequence[Found], wanted: set[int], documents_with_text: int | None

@@ -2,12 +2,12 @@
 
 from typing import Any, Protocol
 
-from services.retriever import answers, document_requests, requests
+from services.retriever import answers, document_requests, document_updates, requests
 from services.retriever.catalog import OpenCollection
 from services.retriever.metadata import MetadataRules
 from services.retriever.retriever import Retriever
 from services.retriever.settings import RetrieverSettings
-from services.retriever.store.records import DocumentWrite, Generation
+from services.retriever.store.records import DocumentPatch, DocumentWrite, Generation
 from services.retriever.tokens import page_token, read_page_token
 from sirdar.errors import InvalidArgument, SirdarError
 from sirdar.v1 import retriever_pb2 as pb
@@ -157,6 +157,29 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             ]
         )
 
+    async def UpdateDocuments(
+        self, request: pb.RetrieverServiceUpdateDocumentsRequest, context: Any
+    ) -> pb.RetrieverServiceUpdateDocumentsResponse:
+        collection = self._collection(request)
+        requests.batch_size(request.updates, "updates")
+        rules = MetadataRules(collection.schema)
+        patches: list[DocumentPatch | InvalidArgument] = []
+        for at, item in enumerate(request.updates):
+            try:
+                patches.append(document_updates.document_patch(item, f"updates[{at}]", rules))
+            except InvalidArgument as error:
+                patches.append(error)
+        good = [item for item in patches if isinstance(item, DocumentPatch)]
+        results = iter(await self._retriever.update(collection.generation, good))
+        return pb.RetrieverServiceUpdateDocumentsResponse(
+            outcomes=[
+                answers.write_outcome(
+                    item.document_id, patch if isinstance(patch, SirdarError) else next(results)
+                )
+                for item, patch in zip(request.updates, patches, strict=True)
+            ]
+        )
+
     async def SearchPassages(
         self, request: pb.SearchPassagesRequest, context: Any
     ) -> pb.SearchPassagesResponse:
@@ -168,13 +191,19 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         )
         covered = await self._retriever.search(collection, search)
         response = answers.search_response(covered, search, collection.generation)
-        if response.ByteSize() > self._max_message_bytes:
-            raise InvalidArgument.field(
-                "candidates",
-                f"and queries make an answer of {response.ByteSize()} bytes, more than the "
-                f"{self._max_message_bytes} of a message; ask for fewer, or set "
-                "documents_with_text",
-            )
+        self._check_size(
+            response.ByteSize(), "candidates", "and queries", ", or set documents_with_text"
+        )
+        return response
+
+    async def FetchPassages(
+        self, request: pb.FetchPassagesRequest, context: Any
+    ) -> pb.FetchPassagesResponse:
+        generation = self._generation(request)
+        ids = document_requests.passage_ids(request.passage_ids)
+        found = await self._retriever.fetch(generation, ids)
+        response = answers.fetched_passages(ids, found, generation)
+        self._check_size(response.ByteSize(), "passage_ids")
         return response
 
     async def ListShards(
@@ -195,6 +224,14 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
                 and request.collection in ("", item.collection)
             ],
         )
+
+    def _check_size(self, size: int, field: str, rest: str = "", otherwise: str = "") -> None:
+        if size > self._max_message_bytes:
+            raise InvalidArgument.field(
+                field,
+                f"{rest} make an answer of {size} bytes, more than the {self._max_message_bytes} "
+                f"of a message; ask for fewer{otherwise}".lstrip(),
+            )
 
     def _collection(self, request: _NamesCollection) -> OpenCollection:
         namespace = requests.namespace(request.namespace)

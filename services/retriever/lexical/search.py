@@ -54,6 +54,8 @@ class WordSearch:
     documents_with_text: int | None
     deadline: float | None
     documents: DocumentsOf | None = None
+    # Answer without texts.
+    ids_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,8 @@ class LexicalSearcher:
         found = [self._live(text, parts, search.candidates, passages) for text in search.texts]
         pending = sum(shard.lexical.pending for shard in search.shards if shard.lexical)
         wanted = {passage_id for item in found for passage_id in item.ids}
-        shown = self._with_text(found, passages, wanted, search.documents_with_text)
+        with_text = 0 if search.ids_only else search.documents_with_text
+        shown = self._with_text(found, passages, wanted, with_text)
         if len(shown) < len(wanted):
             found = [_those_of(item, shown) for item in found]
         return WordAnswer(tuple(found), shown, pending, tuple(parts.missing))
