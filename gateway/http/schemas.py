@@ -103,12 +103,14 @@ class Schemas:
             "properties": {field.name: self.field(field) for field in descriptor.fields},
             "additionalProperties": False,
         }
-        choices = [
-            _at_most_one([field.name for field in oneof.fields])
-            for oneof in descriptor.oneofs
-            # An `optional` field is a oneof of its own to the descriptor.
-            if len(oneof.fields) > 1
-        ]
+        # An `optional` field is a oneof of its own to the descriptor.
+        oneofs = [oneof for oneof in descriptor.oneofs if len(oneof.fields) > 1]
+        if [len(oneof.fields) for oneof in oneofs] == [len(descriptor.fields)]:
+            # Said in the simplest way: generators do not see through `not` in messages that
+            # contain themselves.
+            schema["maxProperties"] = 1
+            return schema
+        choices = [_at_most_one([field.name for field in oneof.fields]) for oneof in oneofs]
         if choices:
             schema["allOf"] = choices
         return schema
