@@ -41,7 +41,7 @@ class _Candidates(Protocol):
     def add(self, *, passage: int, score: float) -> object: ...
 
 
-def collection(item: Collection) -> collection_pb2.Collection:
+def collection(item: Collection, index_explanation: str) -> collection_pb2.Collection:
     return collection_pb2.Collection(
         namespace=item.namespace,
         name=item.name,
@@ -57,6 +57,7 @@ def collection(item: Collection) -> collection_pb2.Collection:
             enabled=item.lexical.enabled, language=item.lexical.language
         ),
         schema=schema.messages(item.schema),
+        index_explanation=index_explanation,
     )
 
 
@@ -165,6 +166,7 @@ def shard_status(collection_: OpenCollection, shard: Shard) -> retriever_pb2.Sha
         tombstones=dead,
         growing_segments=shard.growing_segments,
         sealed_segments=shard.sealed_segments,
+        segment_bytes=shard.folder.segment_bytes,
         lexical_seq=shard.lexical.visible.value if shard.lexical else None,
     )
 

@@ -9,6 +9,7 @@ from shutil import rmtree
 import structlog
 from prometheus_client import Gauge
 
+from services.retriever.index_kinds import explain
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.recall.auditor import Auditor
 from services.retriever.sealer import Sealer
@@ -27,6 +28,12 @@ TOMBSTONES = Gauge(
     "sirdar_retriever_tombstones", "Vectors of deleted passages still in segments.", _LABELS
 )
 SEGMENTS = Gauge("sirdar_retriever_segments", "Segments.", (*_LABELS, "kind"))
+SEGMENT_BYTES = Gauge(
+    "sirdar_retriever_segment_bytes", "What sealed segments take on disk.", _LABELS
+)
+UNSEALED = Gauge(
+    "sirdar_retriever_unsealed_vectors", "Vectors that no sealed segment has yet.", _LABELS
+)
 
 _REPLAY_CHANGES = 1000
 
@@ -45,11 +52,23 @@ class OpenCollection:
     def tombstones(self) -> int:
         return sum(part.dead for part in self._segments())
 
+    def unsealed_vectors(self) -> int:
+        return sum(shard.unsealed_rows for shard in self.shards)
+
+    def index_explanation(self) -> str:
+        """What indexes the collection has and why."""
+        sealed = [item for shard in self.shards for item in shard.sealed_summaries()]
+        return explain(self.generation.index_kind, sealed, self.unsealed_vectors())
+
     def publish(self) -> None:
         """Lets the gauges of the collection be read from it when they are scraped."""
         labels = (self.namespace, self.name)
         VECTORS.labels(*labels).set_function(self.vectors)
         TOMBSTONES.labels(*labels).set_function(self.tombstones)
+        SEGMENT_BYTES.labels(*labels).set_function(
+            lambda: sum(shard.folder.segment_bytes for shard in self.shards)
+        )
+        UNSEALED.labels(*labels).set_function(self.unsealed_vectors)
         SEGMENTS.labels(*labels, "sealed").set_function(
             lambda: sum(shard.sealed_segments for shard in self.shards)
         )
@@ -90,6 +109,11 @@ class Catalog:
                 reason="COLLECTION_NOT_FOUND",
             )
         return collection
+
+    def index_explanation(self, collection: Collection) -> str:
+        """Empty: the collection is not open (yet, or any more)."""
+        opened = self._by_generation.get(collection.generation.key)
+        return opened.index_explanation() if opened else ""
 
     def all(self) -> list[OpenCollection]:
         return sorted(self._by_name.values(), key=lambda item: (item.namespace, item.name))
@@ -153,7 +177,7 @@ class Catalog:
             self._auditor.forget(collection.generation.key)
         self._indexer.forget(shard.lexical for shard in collection.shards if shard.lexical)
         rmtree(self._segments / str(collection.generation.key), ignore_errors=True)
-        for gauge in (VECTORS, TOMBSTONES):
+        for gauge in (VECTORS, TOMBSTONES, SEGMENT_BYTES, UNSEALED):
             gauge.remove(namespace, name)
         for kind in ("sealed", "growing"):
             SEGMENTS.remove(namespace, name, kind)
@@ -178,9 +202,11 @@ class Catalog:
         return Shard(
             generation,
             number,
-            ShardFolder(path, generation.key, number, generation.index_kind),
+            ShardFolder(
+                path, generation.key, number, generation.index_kind, generation.space.dimensions
+            ),
             seal_vectors=self._seal_vectors,
-            on_full=self._sealer.notify,
+            on_change=self._sealer.notify,
         )
 
 

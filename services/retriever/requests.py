@@ -6,9 +6,9 @@ Raises InvalidArgument that names the field by its path.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from services.retriever.index_kinds import AUTO
 from services.retriever.lexical.analyzers import LANGUAGES, NO_LANGUAGE, is_language
 from services.retriever.schema import schema
-from services.retriever.sealed import FACTORIES
 from services.retriever.store.records import (
     CollectionDefinition,
     CollectionUpdate,
@@ -21,7 +21,6 @@ from sirdar.v1 import collection_pb2
 from sirdar.v1.retriever_pb2 import RetrieverServiceUpdateCollectionRequest
 
 DEFAULT_NAMESPACE = "default"
-DEFAULT_INDEX_KIND = "hnsw"
 
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
@@ -96,11 +95,6 @@ def definition(
         raise InvalidArgument.field(
             "collection.generation.shards", f"must be 1 to {MAX_SHARDS}, not {shards}"
         )
-    index_kind = generation.index_kind or DEFAULT_INDEX_KIND
-    if index_kind not in FACTORIES:
-        raise InvalidArgument.field(
-            "collection.generation.index_kind", f"must be one of {', '.join(sorted(FACTORIES))}"
-        )
     if generation.similarity not in _SIMILARITIES:
         raise InvalidArgument.field("collection.generation.similarity", "is not known")
     return CollectionDefinition(
@@ -111,7 +105,7 @@ def definition(
         rerank=message.rerank.SerializeToString(),
         space=_space(generation),
         shards=shards,
-        index_kind=index_kind,
+        index_kind=generation.index_kind or AUTO,
         similarity=_SIMILARITIES[generation.similarity],
         lexical=_lexical(message.lexical, default_language),
         schema=schema(message.schema, "collection.schema"),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from services.retriever.catalog import Catalog, OpenCollection
 from services.retriever.data_folder import own
+from services.retriever.index_trial import check as check_index
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.lexical.search import LexicalSearcher, WordAnswer, WordSearch
 from services.retriever.recall.auditor import Auditor
@@ -123,6 +124,7 @@ class Retriever:
         self._max_lexical_behind = settings.max_lexical_behind
         self._pool = ThreadPoolExecutor(settings.read_threads, "retriever-read")
         self._max_full_segments = settings.max_full_segments
+        self._max_unsealed_vectors = settings.max_unsealed_vectors
         self._max_wait_seconds = settings.max_consistency_wait_seconds
         # Creating, updating and deleting change the store and the catalog, in this order, as one.
         self._collections_lock = Lock()
@@ -134,7 +136,10 @@ class Retriever:
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     async def create_collection(self, definition: CollectionDefinition) -> Collection:
+        """Raises InvalidArgument when FAISS cannot make its index, AlreadyExists."""
+
         def create() -> Collection:
+            check_index(definition.index_kind, definition.space.dimensions)
             with self._collections_lock:
                 collection = self._store.create_collection(definition).result()
                 self.catalog.open(collection, self._store)
@@ -173,7 +178,7 @@ class Retriever:
         """Raises ResourceExhausted, also where building indexes is far behind."""
         if not writes:
             return []
-        if any(shard.full_segments >= self._max_full_segments for shard in collection.shards):
+        if any(self._is_behind(shard) for shard in collection.shards):
             raise ResourceExhausted(
                 f"{collection.namespace}/{collection.name} grows faster than its index is built; "
                 "send slower",
@@ -196,6 +201,12 @@ class Retriever:
         if not patches:
             return []
         return await asyncio.wrap_future(self._store.update_documents(generation, patches))
+
+    def _is_behind(self, shard: Shard) -> bool:
+        return (
+            shard.full_segments >= self._max_full_segments
+            or shard.unsealed_rows >= self._max_unsealed_vectors
+        )
 
     async def delete(self, generation: Generation, ids: Sequence[str]) -> list[Deletion]:
         if not ids:

@@ -1,7 +1,6 @@
-"""Sealed segments: immutable FAISS indexes, memory-mapped."""
+"""Searching sealed segments: walks, clusters, scans, and rescoring."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -9,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter
 
-from services.retriever.filters.allowed import Allowed, RowSlots
-from services.retriever.segment import NO_PASSAGE, Hits, Rows, best_of
-from sirdar.errors import DataLoss
-
-FACTORIES = {"hnsw": "HNSW32,SQfp16", "flat": "SQfp16"}
-"""The FAISS factory string of each index kind."""
+from services.retriever.filters.allowed import Allowed
+from services.retriever.index_kinds import probes
+from services.retriever.sealed_segment import SealedSegment
+from services.retriever.segment import NO_PASSAGE, Hits, best_of
 
 FILTERED = Counter(
     "sirdar_retriever_filtered_segment_searches_total",
@@ -28,7 +25,6 @@ FALLBACKS = Counter(
     "was made wider or replaced by a scan.",
 )
 
-_COPY_ROWS = 8192
 # A step of the graph costs as much as scanning 20 to 40 rows (10,000 rows, 384 dimensions):
 # wider walks than this are slower than comparing with every row, and worse.
 _ROWS_PER_EF = 20
@@ -45,46 +41,8 @@ _GATHERED_AT_ONCE = 512
 # A walk eight times as wide, 1.1 ms, finds enough for half of those queries whose neighbourhood
 # the filter takes out cluster by cluster; comparing with 100,000 rows takes 12 ms.
 _WIDER = 8
-
-
-class SealedSegment:
-    """An index file with the ids of its rows; `document_keys` (int64) is ascending."""
-
-    ids: NDArray[np.int64]
-    document_keys: NDArray[np.int64]
-
-    def __init__(self, name: str, index: Any, rows: NDArray[np.int64], index_kind: str) -> None:
-        self.name = name
-        self.ids = rows[0]
-        self.document_keys = rows[1]
-        self.index_kind = index_kind
-        self.index = index
-        self.slots = RowSlots()
-        self.storage = faiss.downcast_index(index.storage) if index_kind == "hnsw" else index
-
-    @classmethod
-    def open(cls, index_file: Path, rows_file: Path, index_kind: str) -> "SealedSegment":
-        """Maps the files. IO_FLAG_MMAP would copy the graph to the heap.
-
-        Raises DataLoss where they do not fit together.
-        """
-        index = faiss.read_index(str(index_file), faiss.IO_FLAG_MMAP_IFC)
-        rows: NDArray[np.int64] = np.load(rows_file, mmap_mode="r")
-        if rows.shape != (2, index.ntotal):
-            raise DataLoss(f"{rows_file} is not of {index_file}")
-        return cls(index_file.stem, index, rows, index_kind)
-
-    def rows_of(self, document_key: int) -> range:
-        """The rows of a document, live or not."""
-        start, end = np.searchsorted(self.document_keys, [document_key, document_key + 1])
-        return range(int(start), int(end))
-
-    def holds(self, document_keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the documents have rows here; int64 (n) to bool (n)."""
-        at = np.searchsorted(self.document_keys, document_keys)
-        at[at == len(self.document_keys)] = 0
-        held: NDArray[np.bool_] = self.document_keys[at] == document_keys
-        return held
+# Rescoring holds the float32 vectors of this many bytes at a time.
+_RESCORE_BYTES = 8 * 2**20
 
 
 class SealedView:
@@ -101,13 +59,21 @@ class SealedView:
             self.dead = self.rows - int(np.bitwise_count(live_bits).sum())
             self._selector = faiss.IDSelectorBitmap(live_bits)
 
+    @property
+    def live(self) -> int:
+        return self.rows - self.dead
+
     def without(self, rows: NDArray[np.int64]) -> "SealedView":
         """The view after these rows died."""
         if len(rows) == 0:
             return self
-        live = self._live()
-        live[rows] = False
-        return SealedView(self.segment, np.packbits(live, bitorder="little"))
+        if self.live_bits is None:
+            bits = np.packbits(np.ones(self.rows, bool), bitorder="little")
+        else:
+            bits = self.live_bits.copy()
+        masks = np.left_shift(1, rows & 7).astype(np.uint8)
+        np.bitwise_and.at(bits, rows >> 3, np.bitwise_not(masks))
+        return SealedView(self.segment, bits)
 
     def passages_of(self, document_key: int) -> NDArray[np.int64]:
         """The live passages of a document here."""
@@ -118,19 +84,12 @@ class SealedView:
         ids: NDArray[np.int64] = self.segment.ids[alive]
         return ids
 
-    def live_ids(self) -> NDArray[np.int64]:
-        ids: NDArray[np.int64] = self.segment.ids[self._live()]
-        return ids
-
-    def live_rows(self) -> Rows:
-        """A copy of what is live."""
-        rows = np.flatnonzero(self._live())
-        vectors = np.empty((len(rows), self.segment.index.d), np.float16)
-        for start in range(0, len(rows), _COPY_ROWS):
-            part = rows[start : start + _COPY_ROWS]
-            # float16 to float32 and back changes nothing.
-            vectors[start : start + len(part)] = self.segment.storage.reconstruct_batch(part)
-        return Rows(self.segment.ids[rows], self.segment.document_keys[rows], vectors)
+    def live_rows(self) -> NDArray[np.int64]:
+        """The numbers of the live rows, ascending."""
+        if self.live_bits is None:
+            return np.arange(self.rows)
+        bits = np.unpackbits(self.live_bits, count=self.rows, bitorder="little")
+        return np.flatnonzero(bits)
 
     def search(
         self,
@@ -172,19 +131,23 @@ class SealedView:
         return best_of(scores, self.segment.ids[rows], k)
 
     def _search(self, queries: NDArray[np.float32], k: int, ef_search: int | None) -> Hits:
-        live = self.rows - self.dead
+        live = self.live
         k = min(k, live)
         if k == 0:
             return Hits(
                 np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
             )
+        if ef_search is None or self.segment.index is self.segment.storage:
+            return self._scan(queries, k)
+        wanted = min(live, k * self.segment.rescored)
+        if not isinstance(self.segment.index, faiss.IndexHNSW):
+            return self._pick(queries, k, wanted)
         # Dead rows take places of the walk's answer: it asks for as many more as are likely.
-        wanted = k
         if self.dead:
-            expected = k * self.rows / live
+            expected = wanted * self.rows / live
             wanted = min(self.rows, math.ceil(expected + 3 * math.sqrt(expected)) + 8)
-        ef = max(ef_search or 0, wanted)
-        if ef_search is None or self.segment.index_kind == "flat" or ef * _ROWS_PER_EF >= self.rows:
+        ef = max(ef_search, wanted)
+        if ef * _ROWS_PER_EF >= self.rows:
             return self._scan(queries, k)
         return self._walk(queries, k, wanted, ef)
 
@@ -210,16 +173,11 @@ class SealedView:
         if self.live_bits is not None:
             alive = (self.live_bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1
             rows[alive == 0] = -1
-        hits = self._hits(scores, rows)
+        hits = self._best(queries, k, scores, rows)
         short = np.flatnonzero((rows >= 0).sum(axis=1) < k)
         if len(short):
             FALLBACKS.inc(len(short))
-            hits.scores[short] = -np.inf
-            hits.ids[short] = NO_PASSAGE
-            found = self._again(queries[short], k, ef)
-            best = np.argsort(-found.scores, axis=1, kind="stable")[:, :k]
-            hits.scores[short, :k] = np.take_along_axis(found.scores, best, axis=1)
-            hits.ids[short, :k] = np.take_along_axis(found.ids, best, axis=1)
+            _put(hits, short, self._again(queries[short], k, ef), k)
         return hits
 
     def _again(self, queries: NDArray[np.float32], k: int, ef: int) -> Hits:
@@ -228,6 +186,50 @@ class SealedView:
         if wider * _ROWS_PER_EF < self.rows - self.dead:
             return self._walk(queries, k, wider, wider)
         return self._scan(queries, k)
+
+    def _pick(self, queries: NDArray[np.float32], k: int, wanted: int) -> Hits:
+        """From an index that compares with codes, and itself leaves dead rows out."""
+        index = self.segment.index
+        if isinstance(index, faiss.IndexIVF):
+            parameters: Any = faiss.SearchParametersIVF(
+                sel=self._selector, nprobe=probes(index.nlist, self.rows, self.live, wanted)
+            )
+        else:
+            parameters = faiss.SearchParameters(sel=self._selector)
+        scores, rows = index.search(queries, wanted, params=parameters)
+        hits = self._best(queries, k, scores, rows)
+        short = np.flatnonzero((rows >= 0).sum(axis=1) < k)
+        if len(short):
+            FALLBACKS.inc(len(short))
+            _put(hits, short, self._scan(queries[short], k), k)
+        return hits
+
+    def _best(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        scores: NDArray[np.float32],
+        rows: NDArray[np.int64],
+    ) -> Hits:
+        if self.segment.rescored > 1:
+            scores, rows = self._rescore(queries, k, rows)
+        return self._hits(scores, rows)
+
+    def _rescore(
+        self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The k best of the rows of each query by their float16 vectors."""
+        scores = np.empty(rows.shape, np.float32)
+        step = max(1, _RESCORE_BYTES // (4 * rows.shape[1] * queries.shape[1]))
+        for start in range(0, len(queries), step):
+            part = slice(start, start + step)
+            vectors = self.segment.vectors(np.maximum(rows[part], 0)).astype(np.float32)
+            scores[part] = np.matmul(vectors, queries[part, :, None])[:, :, 0]
+        scores[rows < 0] = -np.inf
+        if k < rows.shape[1]:
+            best = np.argpartition(scores, rows.shape[1] - k, axis=1)[:, rows.shape[1] - k :]
+            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+        return scores, rows
 
     def _scan(self, queries: NDArray[np.float32], k: int) -> Hits:
         """Compares with every live row."""
@@ -256,3 +258,12 @@ class SealedView:
         bits = self.live_bits[rows >> 3] >> (rows & 7).astype(np.uint8)
         alive: NDArray[np.bool_] = (bits & 1).astype(bool)
         return alive
+
+
+def _put(hits: Hits, queries: NDArray[np.int64], found: Hits, k: int) -> None:
+    """Puts the k best of other hits in the place of those of some queries."""
+    best = np.argsort(-found.scores, axis=1, kind="stable")[:, :k]
+    hits.scores[queries] = -np.inf
+    hits.ids[queries] = NO_PASSAGE
+    hits.scores[queries, :k] = np.take_along_axis(found.scores, best, axis=1)
+    hits.ids[queries, :k] = np.take_along_axis(found.ids, best, axis=1)

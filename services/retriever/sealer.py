@@ -1,52 +1,59 @@
-"""Turns full growing segments into sealed ones, one at a time, in child processes."""
+"""Turns full growing segments into sealed ones and merges these, one build at a time."""
 
 import shutil
-import subprocess
-import sys
 import time
-from collections import deque
 from pathlib import Path
 from threading import Condition, Thread
 
-import numpy as np
 import structlog
 from prometheus_client import Counter, Histogram
 
 from services.retriever.build import BuiltIndex
-from services.retriever.sealed import SealedSegment
-from services.retriever.segment import Rows
-from services.retriever.shard import Build, Shard
+from services.retriever.build_child import BuildFailed, run_child
+from services.retriever.sealed_segment import SealedSegment
+from services.retriever.segment_build import Build
+from services.retriever.shard import Shard
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 SEAL_SECONDS = Histogram(
     "sirdar_retriever_seal_seconds",
-    "From a full growing segment to its sealed one being searched.",
+    "From a full growing segment, or segments to merge, to a sealed one being searched.",
     buckets=(0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
 SEAL_FAILURES = Counter(
     "sirdar_retriever_seal_failures_total", "Builds that failed and are tried again."
 )
+BUILDS = Counter(
+    "sirdar_retriever_segment_builds_total", "Sealed segments built.", ("kind", "cause")
+)
+BUILT_ROWS = Counter("sirdar_retriever_built_rows_total", "Vectors written into sealed segments.")
+RECLAIMED_ROWS = Counter(
+    "sirdar_retriever_reclaimed_rows_total", "Vectors of deleted passages that merges dropped."
+)
+FALLBACKS = Counter(
+    "sirdar_retriever_index_fallbacks_total",
+    "Segments whose index is not of the kind that the collection asks for.",
+)
 
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 60.0
-_POLL_SECONDS = 0.05
-
-
-class BuildFailed(Exception):
-    """A build did not give a segment; it is tried again."""
 
 
 class Sealer:
-    """A thread that waits for builds. Searches and writes never wait for it: until its
-    sealed segment is there a full one is searched as it is."""
+    """A thread that builds. Searches and writes never wait for it: until its sealed segment is
+    there a full one is searched as it is. A shard whose build fails waits alone."""
 
-    def __init__(self, *, build_threads: int) -> None:
+    def __init__(self, *, build_threads: int, quiet_seconds: float = 5.0) -> None:
+        """A shard that has not changed for `quiet_seconds` is tidied up."""
         self._build_threads = build_threads
-        self._shards: deque[Shard] = deque()
+        self._quiet_seconds = quiet_seconds
+        # When to look at a shard, and how long the next retry of one that failed waits.
+        self._due: dict[Shard, float] = {}
+        self._failed: dict[Shard, tuple[float, float]] = {}
         self._changed = Condition()
         self._closing = False
-        self._busy = False
+        self._busy: Shard | None = None
         self._built = 0
         self._thread = Thread(target=self._run, name="sealer", daemon=True)
 
@@ -54,17 +61,28 @@ class Sealer:
         self._thread.start()
 
     def notify(self, shard: Shard) -> None:
-        """The shard has a full segment more."""
+        """The shard has changed."""
+        delay = None if shard.dropped else shard.build_in_seconds(self._quiet_seconds)
+        if delay is None:
+            return
         with self._changed:
-            self._shards.append(shard)
-            self._changed.notify_all()
+            not_before, _ = self._failed.get(shard, (0.0, 0.0))
+            due = max(time.monotonic() + delay, not_before)
+            if shard not in self._due or due < self._due[shard]:
+                self._due[shard] = due
+                self._changed.notify_all()
 
     def wait_idle(self, timeout_seconds: float) -> bool:
-        """Until all that is full is sealed; False when the time was up."""
+        """Until nothing is left to build; False when the time was up."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: not self._shards and not self._busy, timeout_seconds
+                lambda: not self._due and self._busy is None, timeout_seconds
             )
+
+    def backlog(self) -> int:
+        """Shards that wait for a build."""
+        with self._changed:
+            return len(self._due)
 
     def close(self) -> None:
         """Ends a build in progress: it starts again after the next start."""
@@ -75,87 +93,94 @@ class Sealer:
             self._thread.join()
 
     def _run(self) -> None:
-        retry_seconds = _FIRST_RETRY_SECONDS
         while (shard := self._next()) is not None:
-            build = None if shard.dropped else shard.next_build()
             try:
-                if build is not None:
-                    with SEAL_SECONDS.time():
-                        self._seal(shard, build)
-                retry_seconds = _FIRST_RETRY_SECONDS
-            except Exception as error:
+                self._work(shard)
+                self._failed.pop(shard, None)
+            except Exception as error:  # noqa: BLE001 - logged and tried again
                 # Whatever it was (a full disk, a killed child, no memory), what is not sealed
                 # is still served: it is tried again for as long as it takes.
-                if not self._closing and not shard.dropped:
-                    SEAL_FAILURES.inc()
-                    known = isinstance(error, (OSError, BuildFailed))
-                    log.error(
-                        "sealing failed",
-                        error=repr(error),
-                        retry_seconds=retry_seconds,
-                        exc_info=not known,
-                    )
-                    self._again(shard, retry_seconds)
-                    retry_seconds = min(2 * retry_seconds, _LAST_RETRY_SECONDS)
-            finally:
-                with self._changed:
-                    self._busy = False
-                    self._changed.notify_all()
+                self._retry(shard, error)
+            # Due again before it is no longer busy: else nothing would seem left to do.
+            self.notify(shard)
+            with self._changed:
+                self._busy = None
+                self._changed.notify_all()
 
     def _next(self) -> Shard | None:
-        """The next shard with a full segment; None: closing."""
+        """The next shard that is due, those with full segments first; None: closing."""
         with self._changed:
-            self._changed.wait_for(lambda: self._shards or self._closing)
-            if self._closing:
-                return None
-            self._busy = True
-            return self._shards.popleft()
+            while not self._closing:
+                now = time.monotonic()
+                due = [shard for shard, at in self._due.items() if at <= now]
+                if due:
+                    self._busy = max(due, key=lambda shard: shard.full_segments)
+                    del self._due[self._busy]
+                    return self._busy
+                first = min(self._due.values(), default=None)
+                self._changed.wait(None if first is None else first - now)
+            return None
 
-    def _again(self, shard: Shard, delay_seconds: float) -> None:
+    def _retry(self, shard: Shard, error: Exception) -> None:
+        if self._closing or shard.dropped:
+            return
+        SEAL_FAILURES.inc()
+        _, delay = self._failed.get(shard, (0.0, _FIRST_RETRY_SECONDS))
+        log.error(
+            "sealing failed",
+            shard=shard.number,
+            generation=shard.generation.key,
+            error=repr(error),
+            retry_seconds=delay,
+            exc_info=not isinstance(error, (OSError, BuildFailed)),
+        )
         with self._changed:
-            self._shards.append(shard)
-            self._changed.wait_for(lambda: self._closing, delay_seconds)
+            longer = min(2 * delay, _LAST_RETRY_SECONDS)
+            self._failed[shard] = time.monotonic() + delay, longer
+            self._due.pop(shard, None)
+
+    def _work(self, shard: Shard) -> None:
+        if shard.dropped:
+            return
+        if shard.unrecorded:
+            shard.record()
+        build = shard.next_build(self._quiet_seconds)
+        if build is not None:
+            with SEAL_SECONDS.time():
+                self._seal(shard, build)
 
     def _seal(self, shard: Shard, build: Build) -> None:
-        rows = build.rows()
-        if len(rows.ids) == 0:
-            shard.install(build, None)
-            return
         self._built += 1
-        name = f"{build.full[-1].covered_seq:016d}-{time.time_ns():016x}-{self._built}"
+        name = f"{shard.view.applied_seq:016d}-{time.time_ns():016x}-{self._built}"
         folder = shard.folder.build_folder(name)
+        sealed: SealedSegment | None = None
         try:
-            sealed = self._build(shard, rows, folder, name)
+            rows = build.write(folder, shard.generation.space.dimensions)
+            if rows:
+                sealed = self._build(shard, folder, name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         shard.install(build, sealed)
+        shard.record()
+        if sealed is not None:
+            BUILDS.labels(sealed.kind, "full" if build.full else "merge").inc()
+            BUILT_ROWS.inc(rows)
+        RECLAIMED_ROWS.inc(build.rows - rows)
 
-    def _build(self, shard: Shard, rows: Rows, folder: Path, name: str) -> SealedSegment:
-        np.save(folder / "vectors.npy", rows.vectors)
-        np.save(folder / "rows.npy", np.stack([rows.ids, rows.document_keys]))
+    def _build(self, shard: Shard, folder: Path, name: str) -> SealedSegment:
         output = self._run_child(folder, shard.generation.index_kind)
-        return shard.folder.adopt(folder, name, BuiltIndex.model_validate_json(output))
+        sealed = shard.folder.adopt(folder, name, BuiltIndex.model_validate_json(output))
+        if sealed.note:
+            FALLBACKS.inc()
+            log.warning("an index of another kind was built", note=sealed.note)
+        sealed.touch()
+        return sealed
 
     def _run_child(self, folder: Path, index_kind: str) -> bytes:
-        command = [
-            *(sys.executable, "-m", "services.retriever.build"),
-            *("--vectors", str(folder / "vectors.npy"), "--index", str(folder / "index.faiss")),
-            *("--index-kind", index_kind, "--threads", str(self._build_threads)),
-        ]
-        with (folder / "errors").open("w+") as errors:
-            child = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
-            )
-            try:
-                while child.poll() is None:
-                    if self._closing:
-                        raise BuildFailed("closing")
-                    time.sleep(_POLL_SECONDS)
-            finally:
-                child.kill()
-                output, _ = child.communicate()
-            if child.returncode != 0:
-                errors.seek(0)
-                lines = errors.read().strip().splitlines()
-                raise BuildFailed(lines[-1] if lines else f"exit status {child.returncode}")
-        return output
+        return run_child(
+            "services.retriever.build",
+            *("--folder", str(folder), "--index-kind", index_kind),
+            *("--threads", str(self._build_threads)),
+            errors=folder / "errors",
+            stopped=lambda: self._closing,
+        )

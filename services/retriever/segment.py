@@ -4,8 +4,9 @@ A view is what one search sees: immutable, so that a search has one consistent
 picture while writes go on beside it.
 """
 
+import mmap
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ NO_PASSAGE = -1
 """The id in the places of a result that no passage fills; its score is -inf."""
 
 _FIRST_CAPACITY = 256
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +68,6 @@ class SegmentView(Protocol):
     def scan(self, queries: NDArray[np.float32], k: int, start: int, end: int) -> Hits:
         """As `search`, of the rows from `start` to before `end`, compared with each of them."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows of segments: passage ids and document keys, int64 (n); vectors, float16 (n,
-    dimensions)."""
-
-    ids: NDArray[np.int64]
-    document_keys: NDArray[np.int64]
-    vectors: NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +140,7 @@ class GrowingSegment:
         self._slots = RowSlots()
         self._rows_of: dict[int, range] = {}
         self._dead_rows: set[int] = set()
+        self._dead = np.empty(0, np.int64)
 
     def add(self, document_key: int, ids: NDArray[np.int64], vectors: NDArray[np.float16]) -> None:
         """Appends a document's passages."""
@@ -172,36 +166,57 @@ class GrowingSegment:
         self._dead_rows.update(rows)
         return True
 
+    @property
+    def dead(self) -> int:
+        return len(self._dead_rows)
+
     def view(self) -> GrowingView:
+        if len(self._dead) != len(self._dead_rows):
+            self._dead = np.fromiter(self._dead_rows, np.int64, len(self._dead_rows))
         return GrowingView(
             self._vectors[: self.rows],
             self._ids[: self.rows],
             self._documents[: self.rows],
-            np.fromiter(self._dead_rows, np.int64, len(self._dead_rows)),
+            self._dead,
             self._slots,
         )
 
-    def live_ids(self) -> NDArray[np.int64]:
-        return self._ids[self._live()]
+    def live_rows(self) -> NDArray[np.int64]:
+        """The numbers of the live rows, ascending.
 
-    def live_rows(self) -> Rows:
-        """A copy of what is live."""
-        rows = self._live()
-        return Rows(self._ids[rows], self._documents[rows], self._vectors[rows].astype(np.float16))
-
-    def _live(self) -> NDArray[np.int64]:
-        """Called beside the writing thread: copying a set of ints is one step of the
-        interpreter."""
+        Called beside the writing thread: copying a set of ints is one step of the
+        interpreter.
+        """
         live = np.ones(self.rows, bool)
         live[list(self._dead_rows)] = False
         return np.flatnonzero(live)
 
-    def _grow(self, capacity: int) -> None:
-        def larger(array: NDArray[np.generic]) -> NDArray[np.generic]:
-            grown = np.empty((capacity, *array.shape[1:]), array.dtype)
-            grown[: self.rows] = array[: self.rows]
-            return grown
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """The passage of each row."""
+        return self._ids[: self.rows]
 
-        self._vectors = larger(self._vectors)  # type: ignore[assignment]
-        self._ids = larger(self._ids)  # type: ignore[assignment]
-        self._documents = larger(self._documents)  # type: ignore[assignment]
+    @property
+    def document_keys(self) -> NDArray[np.int64]:
+        """The document of each row."""
+        return self._documents[: self.rows]
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """A copy of the vectors of rows."""
+        return self._vectors[rows].astype(np.float16)
+
+    def _grow(self, capacity: int) -> None:
+        dimensions = self._vectors.shape[1]
+        # Pages of their own: what is not used yet takes no memory, and what is freed goes back
+        # to the system at once.
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        pages = mmap.mmap(-1, capacity * dimensions * 4, flags)
+        vectors = np.frombuffer(pages, np.float32, capacity * dimensions)
+        self._vectors = _larger(self._vectors, vectors.reshape(capacity, dimensions))
+        self._ids = _larger(self._ids, np.empty(capacity, np.int64))
+        self._documents = _larger(self._documents, np.empty(capacity, np.int64))
+
+
+def _larger(array: NDArray[T], grown: NDArray[T]) -> NDArray[T]:
+    grown[: len(array)] = array
+    return grown

@@ -7,11 +7,11 @@ from services.retriever.catalog import OpenCollection
 from services.retriever.metadata import MetadataRules
 from services.retriever.retriever import Retriever
 from services.retriever.settings import RetrieverSettings
-from services.retriever.store.records import DocumentPatch, DocumentWrite, Generation
+from services.retriever.store.records import Collection, DocumentPatch, DocumentWrite, Generation
 from services.retriever.tokens import page_token, read_page_token
 from sirdar.errors import InvalidArgument, SirdarError
+from sirdar.v1 import collection_pb2, retriever_pb2_grpc
 from sirdar.v1 import retriever_pb2 as pb
-from sirdar.v1 import retriever_pb2_grpc
 
 
 class _NamesCollection(Protocol):
@@ -38,14 +38,14 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             request.collection, self._default_shards, self._default_language
         )
         created = await self._retriever.create_collection(definition)
-        return pb.RetrieverServiceCreateCollectionResponse(collection=answers.collection(created))
+        return pb.RetrieverServiceCreateCollectionResponse(collection=self._describe(created))
 
     async def GetCollection(
         self, request: pb.RetrieverServiceGetCollectionRequest, context: Any
     ) -> pb.RetrieverServiceGetCollectionResponse:
         namespace = requests.namespace(request.namespace)
         found = await self._retriever.collection(namespace, requests.name(request.name, "name"))
-        return pb.RetrieverServiceGetCollectionResponse(collection=answers.collection(found))
+        return pb.RetrieverServiceGetCollectionResponse(collection=self._describe(found))
 
     async def ListCollections(
         self, request: pb.RetrieverServiceListCollectionsRequest, context: Any
@@ -58,7 +58,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         found = await self._retriever.collections(namespace, after, size + 1)
         page = found[:size]
         return pb.RetrieverServiceListCollectionsResponse(
-            collections=[answers.collection(item) for item in page],
+            collections=[self._describe(item) for item in page],
             next_page_token=page_token(this_list, page[-1].name) if len(found) > size else "",
         )
 
@@ -68,7 +68,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         namespace = requests.namespace(request.collection.namespace, "collection.namespace")
         name = requests.name(request.collection.name, "collection.name")
         updated = await self._retriever.update_collection(namespace, name, requests.update(request))
-        return pb.RetrieverServiceUpdateCollectionResponse(collection=answers.collection(updated))
+        return pb.RetrieverServiceUpdateCollectionResponse(collection=self._describe(updated))
 
     async def DeleteCollection(
         self, request: pb.RetrieverServiceDeleteCollectionRequest, context: Any
@@ -232,6 +232,9 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
                 f"{rest} make an answer of {size} bytes, more than the {self._max_message_bytes} "
                 f"of a message; ask for fewer{otherwise}".lstrip(),
             )
+
+    def _describe(self, item: Collection) -> collection_pb2.Collection:
+        return answers.collection(item, self._retriever.catalog.index_explanation(item))
 
     def _collection(self, request: _NamesCollection) -> OpenCollection:
         namespace = requests.namespace(request.namespace)

@@ -4,6 +4,7 @@ Its content is the store's log up to `applied_seq`; applying the log again
 changes nothing, so it may be replayed from any point.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -13,14 +14,23 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from services.retriever import merges
 from services.retriever.applied import AppliedSeq
+from services.retriever.index_kinds import SegmentSummary
 from services.retriever.lexical.shard import LexicalShard
-from services.retriever.sealed import SealedSegment, SealedView
-from services.retriever.segment import GrowingSegment, Rows, SegmentView
+from services.retriever.sealed import SealedView
+from services.retriever.sealed_segment import SealedSegment
+from services.retriever.segment import GrowingSegment, SegmentView
+from services.retriever.segment_build import Build, FullSegment
 from services.retriever.shard_folder import SealedState, ShardFolder
 from services.retriever.store.records import Change, Generation
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+QUIET_ROWS = 1000
+"""A growing segment of this many vectors is sealed when its shard is left alone: then it takes
+less memory, is searched faster, and is not replayed after a restart."""
 
 
 class ShardState(Enum):
@@ -37,34 +47,6 @@ class ShardView:
     applied_seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class FullSegment:
-    """A growing segment that takes no more; the log up to `covered_seq` is in it and before."""
-
-    segment: GrowingSegment
-    covered_seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """Segments that become one sealed segment; `full` has the oldest first."""
-
-    full: tuple[FullSegment, ...]
-    merged: tuple[SealedView, ...]
-
-    def rows(self) -> Rows:
-        """What is live in them, by document."""
-        parts = [full.segment.live_rows() for full in self.full]
-        parts.extend(view.live_rows() for view in self.merged)
-        keys = np.concatenate([part.document_keys for part in parts])
-        order = np.argsort(keys, kind="stable")
-        return Rows(
-            np.concatenate([part.ids for part in parts])[order],
-            keys[order],
-            np.concatenate([part.vectors for part in parts])[order],
-        )
-
-
 class Shard:
     """`apply` is called by the store's writing thread, `install` by the sealer's, `view` by
     any: a search takes the view and never waits for either."""
@@ -76,7 +58,7 @@ class Shard:
         folder: ShardFolder,
         *,
         seal_vectors: int,
-        on_full: "Callable[[Shard], None]",
+        on_change: "Callable[[Shard], None]",
     ) -> None:
         self.generation = generation
         self.number = number
@@ -90,16 +72,27 @@ class Shard:
         # Its collection was deleted: nothing is sealed any more.
         self.dropped = False
         self._seal_vectors = seal_vectors
-        self._on_full = on_full
+        self._on_change = on_change
         self._lock = Lock()
         self._growing = GrowingSegment(generation.space.dimensions)
         self._full: list[FullSegment] = []
         self._sealed: list[SealedView] = []
+        # The log up to here is in what the manifest says.
+        self._covered_seq = 0
+        self.unrecorded = False
+        self._changed = time.monotonic()
+        # Documents that changed while a build is under way.
+        self._changed_keys: list[int] | None = None
         self.view = ShardView((), 0)
 
     @property
     def full_segments(self) -> int:
         return len(self._full)
+
+    @property
+    def unsealed_rows(self) -> int:
+        """Vectors that are searched exactly and held in memory as float32."""
+        return sum(full.segment.rows for full in self._full) + self._growing.rows
 
     @property
     def growing_segments(self) -> int:
@@ -109,9 +102,15 @@ class Shard:
     def sealed_segments(self) -> int:
         return len(self._sealed)
 
+    def sealed_summaries(self) -> list[SegmentSummary]:
+        return [
+            SegmentSummary(view.segment.kind, view.rows, view.segment.note) for view in self._sealed
+        ]
+
     def restore(self, state: SealedState) -> None:
         """Starts from the sealed segments; the log beyond them is applied next."""
         self._sealed = list(state.views)
+        self._covered_seq = state.covered_seq
         self._advance(state.covered_seq)
 
     def ready(self, committed_seq: int) -> None:
@@ -119,58 +118,80 @@ class Shard:
         with self._lock:
             self.state = ShardState.READY
             self._advance(max(committed_seq, self.view.applied_seq))
+        self._on_change(self)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Applies changes of this shard, in the order of their sequences."""
         if self.state is ShardState.FAILED:
             return
-        full = False
         with self._lock:
             self._apply(changes)
+            self._changed = time.monotonic()
             if self._growing.rows >= self._seal_vectors:
-                self._full.append(FullSegment(self._growing, changes[-1].position.seq))
-                self._growing = GrowingSegment(self.generation.space.dimensions)
-                full = True
+                self._freeze(changes[-1].position.seq)
             self._advance(changes[-1].position.seq)
-        if full:
-            self._on_full(self)
+        self._on_change(self)
 
-    def next_build(self) -> Build | None:
-        """What is to be sealed next: all full segments together with the last sealed ones
-        that are not larger than what comes before, so that a shard of n vectors has
-        about log2(n / seal_vectors) sealed segments. None: nothing is full."""
+    def build_in_seconds(self, quiet_seconds: float) -> float | None:
+        """When there will be something to build if the shard does not change; None: never."""
         with self._lock:
-            if not self._full:
-                return None
-            rows = sum(full.segment.rows for full in self._full)
-            merged: list[SealedView] = []
-            for view in reversed(self._sealed):
-                if view.rows > rows:
-                    break
-                merged.append(view)
-                rows += view.rows
-            return Build(tuple(self._full), tuple(merged))
+            if self.unrecorded or self._full or merges.merge(self._sealed, quiet=False):
+                return 0.0
+            if self._growing.rows >= QUIET_ROWS or merges.merge(self._sealed, quiet=True):
+                return max(0.0, self._changed + quiet_seconds - time.monotonic())
+            return None
+
+    def next_build(self, quiet_seconds: float) -> Build | None:
+        """What is to be built next: all full segments into one, together with sealed ones that
+        are no larger; else what `merges` says. None: nothing, for as long as the shard
+        changes."""
+        with self._lock:
+            quiet = time.monotonic() - self._changed >= quiet_seconds
+            if quiet and not self._full and self._growing.rows >= QUIET_ROWS:
+                self._freeze(self.view.applied_seq)
+            if self._full:
+                rows = sum(full.segment.rows for full in self._full)
+                build = Build(tuple(self._full), merges.along(self._sealed, rows))
+            else:
+                build = Build((), merges.merge(self._sealed, quiet=quiet))
+                if not build.merged:
+                    return None
+            self._changed_keys = []
+            return build
 
     def install(self, build: Build, sealed: SealedSegment | None) -> None:
         """Puts a sealed segment in the place of those that it was built from.
 
-        None: nothing of them was live. Raises OSError when the manifest cannot
-        be written: the segment is served, and built again after a restart.
+        None: nothing of them was live. The manifest is to be recorded after it.
         """
         with self._lock:
             gone = {id(view.segment) for view in build.merged}
-            sources = [view for view in self._sealed if id(view.segment) in gone]
             kept = [view for view in self._sealed if id(view.segment) not in gone]
             if sealed is not None:
                 # Less what died while the index was being built.
-                live = [full.segment.live_ids() for full in build.full]
-                live.extend(view.live_ids() for view in sources)
-                dead = ~np.isin(sealed.ids, np.concatenate(live))
-                kept.append(SealedView(sealed).without(np.flatnonzero(dead)))
+                keys = np.unique(np.array(self._changed_keys or (), np.int64))
+                kept.append(SealedView(sealed).without(sealed.rows_of_all(keys)))
+            self._changed_keys = None
             self._sealed = kept
             self._full = [full for full in self._full if full not in build.full]
+            if build.full:
+                self._covered_seq = build.full[-1].covered_seq
+            if not self._full and not self._growing.rows:
+                self._covered_seq = self.view.applied_seq
+            self.unrecorded = True
             self._advance(self.view.applied_seq)
-        self.folder.record(kept, build.full[-1].covered_seq)
+
+    def record(self) -> None:
+        """Writes the manifest. Raises OSError: what is served stays as it is, and would be
+        built again after a restart."""
+        with self._lock:
+            sealed, covered_seq = tuple(self._sealed), self._covered_seq
+        self.folder.record(sealed, covered_seq)
+        self.unrecorded = False
+
+    def _freeze(self, seq: int) -> None:
+        self._full.append(FullSegment(self._growing, seq))
+        self._growing = GrowingSegment(self.generation.space.dimensions)
 
     def _apply(self, changes: Sequence[Change]) -> None:
         moved = [change for change in changes if not change.kept]
@@ -187,6 +208,7 @@ class Shard:
                     placed.add(index)
                 else:
                     dead.extend(view.segment.rows_of(change.document_key))
+                    self._note(change.document_key)
             self._sealed[at] = view.without(np.array(dead, np.int64))
         for index, change in enumerate(moved):
             self._place(change, placed=index in placed)
@@ -197,10 +219,14 @@ class Shard:
         for segment in (self._growing, *(full.segment for full in self._full)):
             if _same(segment.passages_of(key), change):
                 placed = True
-            else:
-                segment.remove(key)
+            elif segment.remove(key):
+                self._note(key)
         if not placed and len(change.passage_ids):
             self._growing.add(key, change.passage_ids, change.vectors)
+
+    def _note(self, document_key: int) -> None:
+        if self._changed_keys is not None:
+            self._changed_keys.append(document_key)
 
     def _advance(self, seq: int) -> None:
         """Publishes a view of everything as it is now."""

@@ -17,14 +17,15 @@ import structlog
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.retriever.build import BuiltIndex
+from services.retriever.build import BuiltFile, BuiltIndex
 from services.retriever.checksum import checksum
-from services.retriever.sealed import SealedSegment, SealedView
+from services.retriever.sealed import SealedView
+from services.retriever.sealed_segment import SealedSegment, SegmentFiles
 from sirdar.errors import DataLoss
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MANIFEST = "manifest.json"
 
 
@@ -39,9 +40,19 @@ class _Segment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     index: _File
     rows: _File
+    # float16 vectors beside a quantized index.
+    exact: _File | None = None
     vectors: int
+    # In format 1 the kind of all segments is the manifest's.
+    kind: str = ""
+    # Why the kind is not the one that the collection asks for.
+    note: str = ""
     # Base64 of the deflated bitmap of live rows; empty: all.
     live: str
+
+    @property
+    def files(self) -> tuple[_File, ...]:
+        return tuple(file for file in (self.index, self.rows, self.exact) if file)
 
 
 class _Manifest(BaseModel):
@@ -64,14 +75,23 @@ class SealedState:
 
 
 class ShardFolder:
-    def __init__(self, path: Path, generation_key: int, shard: int, index_kind: str) -> None:
+    def __init__(
+        self, path: Path, generation_key: int, shard: int, index_kind: str, dimensions: int
+    ) -> None:
         self.path = path
         # The words of the shard; not of the segments, and looked after elsewhere.
         self.lexical = path / "lexical"
         self._generation_key = generation_key
         self._shard = shard
         self._index_kind = index_kind
-        self._files: dict[str, _File] = {}
+        self._dimensions = dimensions
+        # The entry of each segment, less what is dead in it.
+        self._segments: dict[str, _Segment] = {}
+
+    @property
+    def segment_bytes(self) -> int:
+        """What the sealed segments take on disk."""
+        return sum(file.bytes for entry in self._segments.copy().values() for file in entry.files)
 
     def open(self, committed_seq: int) -> SealedState:
         """Maps the segments that are whole, removes every other file.
@@ -93,8 +113,7 @@ class ShardFolder:
                 whole = False
             else:
                 views.append(view)
-                self._files[segment.index.name] = segment.index
-                self._files[segment.rows.name] = segment.rows
+                self._segments[view.segment.name] = segment
         self._remove_strangers()
         return SealedState(tuple(views), manifest.covered_seq if manifest and whole else 0)
 
@@ -105,23 +124,30 @@ class ShardFolder:
         return folder
 
     def adopt(self, folder: Path, name: str, built: BuiltIndex) -> SealedSegment:
-        """Maps a built segment, and makes its two files those of the shard.
+        """Maps a built segment, and makes its files those of the shard.
 
-        Raises DataLoss when the two do not fit, OSError.
+        Raises DataLoss when they do not fit, OSError.
         """
-        index, rows = self.path / f"{name}.faiss", self.path / f"{name}.npy"
         with (folder / "rows.npy").open("rb") as file:
             os.fsync(file.fileno())
-        rows_file = _File(
-            name=rows.name,
-            bytes=(folder / "rows.npy").stat().st_size,
-            checksum=checksum(folder / "rows.npy"),
+        rows = BuiltFile(
+            bytes=(folder / "rows.npy").stat().st_size, checksum=checksum(folder / "rows.npy")
         )
-        index_file = _File(name=index.name, bytes=built.bytes, checksum=built.checksum)
-        (folder / "rows.npy").rename(rows)
-        (folder / "index.faiss").rename(index)
-        segment = SealedSegment.open(index, rows, self._index_kind)
-        self._files |= {index.name: index_file, rows.name: rows_file}
+        entry = _Segment(
+            index=self._take(folder / "index.faiss", f"{name}.faiss", built.index),
+            rows=self._take(folder / "rows.npy", f"{name}.npy", rows),
+            exact=(
+                self._take(folder / "vectors.faiss", f"{name}.fp16.faiss", built.vectors)
+                if built.vectors
+                else None
+            ),
+            vectors=0,
+            kind=built.kind,
+            note=built.note,
+            live="",
+        )
+        segment = self._map(entry)
+        self._segments[name] = entry.model_copy(update={"vectors": len(segment.ids)})
         return segment
 
     def record(self, views: Sequence[SealedView], covered_seq: int) -> None:
@@ -133,22 +159,29 @@ class ShardFolder:
             index_kind=self._index_kind,
             covered_seq=covered_seq,
             segments=tuple(
-                _Segment(
-                    index=self._files[f"{view.segment.name}.faiss"],
-                    rows=self._files[f"{view.segment.name}.npy"],
-                    vectors=view.rows,
-                    live=_pack(view.live_bits),
-                )
+                self._segments[view.segment.name].model_copy(update={"live": _pack(view.live_bits)})
                 for view in views
             ),
         )
         self.path.mkdir(parents=True, exist_ok=True)
         write_durably(self.path / _MANIFEST, manifest.model_dump_json(indent=1).encode())
-        named = {file.name for item in manifest.segments for file in (item.index, item.rows)}
-        for name in set(self._files).difference(named):
+        for name in set(self._segments).difference(view.segment.name for view in views):
             # A merge took its place; searches that are under way keep their mapping.
-            (self.path / name).unlink(missing_ok=True)
-            del self._files[name]
+            for file in self._segments.pop(name).files:
+                (self.path / file.name).unlink(missing_ok=True)
+
+    def _take(self, file: Path, name: str, built: BuiltFile) -> _File:
+        file.rename(self.path / name)
+        return _File(name=name, bytes=built.bytes, checksum=built.checksum)
+
+    def _map(self, entry: _Segment) -> SealedSegment:
+        files = SegmentFiles(
+            self.path / entry.index.name,
+            self.path / entry.rows.name,
+            self.path / entry.exact.name if entry.exact else None,
+        )
+        name = entry.index.name.removesuffix(".faiss")
+        return SealedSegment.open(name, files, entry.kind, entry.note, self._dimensions)
 
     def _read_manifest(self) -> _Manifest | None:
         try:
@@ -158,32 +191,33 @@ class ShardFolder:
         except (OSError, ValidationError) as error:
             log.warning("segments are built again", folder=str(self.path), error=str(error))
             return None
-        mine = (FORMAT_VERSION, self._generation_key, self._shard, self._index_kind)
-        if mine != (
-            manifest.format,
-            manifest.generation_key,
-            manifest.shard,
-            manifest.index_kind,
-        ):
+        mine = (self._generation_key, self._shard, self._index_kind)
+        theirs = (manifest.generation_key, manifest.shard, manifest.index_kind)
+        if mine != theirs or not 1 <= manifest.format <= FORMAT_VERSION:
             log.warning("segments are of another shard or format", folder=str(self.path))
             return None
-        return manifest
+        if manifest.format == FORMAT_VERSION:
+            return manifest
+        kind = {"kind": manifest.index_kind}
+        segments = tuple(entry.model_copy(update=kind) for entry in manifest.segments)
+        return manifest.model_copy(update={"segments": segments})
 
     def _open_segment(self, entry: _Segment) -> SealedView | None:
         try:
-            for file in (entry.index, entry.rows):
+            for file in entry.files:
                 path = self.path / file.name
                 if path.stat().st_size != file.bytes or checksum(path) != file.checksum:
                     raise DataLoss(f"{path} is damaged")
-            segment = SealedSegment.open(
-                self.path / entry.index.name, self.path / entry.rows.name, self._index_kind
-            )
+            segment = self._map(entry)
+            segment.touch()
             return SealedView(segment, _unpack(entry.live))
         except (OSError, ValueError, RuntimeError, DataLoss) as error:
             log.warning("a segment is built again", folder=str(self.path), error=str(error))
             return None
 
     def _remove_strangers(self) -> None:
+        mine = {file.name for entry in self._segments.values() for file in entry.files}
+        mine.add(_MANIFEST)
         if not self.path.is_dir():
             return
         for path in self.path.iterdir():
@@ -191,7 +225,7 @@ class ShardFolder:
                 continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name not in self._files and path.name != _MANIFEST:
+            elif path.name not in mine:
                 with suppress(OSError):
                     path.unlink()
 

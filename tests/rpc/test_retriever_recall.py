@@ -19,7 +19,7 @@ from tests.rpc.retriever_calls import (
     write,
 )
 
-LABELS = {"namespace": "default", "collection": "books", "index_kind": "hnsw"}
+LABELS = {"namespace": "default", "collection": "books", "index_kind": "auto"}
 WAIT_SECONDS = 60
 
 
@@ -67,7 +67,7 @@ async def test_live_queries_tell_the_recall_of_their_collection(tmp_path: Path) 
 
         (estimate,) = await until(estimates, lambda found: [item.queries for item in found] == [5])
         assert (estimate.namespace, estimate.collection) == ("default", "books")
-        assert (estimate.index_kind, estimate.k, estimate.queries) == ("hnsw", 10, 5)
+        assert (estimate.index_kind, estimate.k, estimate.queries) == ("auto", 10, 5)
         assert (estimate.recall, estimate.high) == (1.0, 1.0)
         assert 0 < estimate.low < 1
         elsewhere = pb.ListShardsRequest(collection="films")

@@ -62,8 +62,8 @@ def request_for(tmp_path: Path) -> Callable[..., SearchRequest]:
     rows = vectors(10, seed=1)
     for number in range(10):
         growing.add(number, np.array([number]), rows[number : number + 1])
-    folder = ShardFolder(tmp_path / "segments", 1, 0, "flat")
-    shard = Shard(GENERATION, 0, folder, seal_vectors=1000, on_full=lambda _: None)
+    folder = ShardFolder(tmp_path / "segments", 1, 0, "flat", DIMENSIONS)
+    shard = Shard(GENERATION, 0, folder, seal_vectors=1000, on_change=lambda _: None)
     shard.view = ShardView((growing.view(),), 10)
 
     def make(passage: int, candidates: int = 1, deadline: float | None = None) -> SearchRequest:

@@ -30,7 +30,7 @@ class Opened:
     """A catalog over a store in a folder, and the vectors that should be found in it."""
 
     def __init__(self, folder: Path, index_kind: str = "hnsw") -> None:
-        self.sealer = Sealer(build_threads=1)
+        self.sealer = Sealer(build_threads=1, quiet_seconds=0.05)
         self.catalog = Catalog(
             folder / "segments",
             self.sealer,

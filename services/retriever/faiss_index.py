@@ -1,0 +1,65 @@
+"""What Sirdar asks of a FAISS index, whichever it is."""
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+_PAGE_BYTES = 4096
+
+
+def map_index(file: Path) -> Any:
+    """Maps an index file. IO_FLAG_MMAP would copy a graph to the heap. Raises RuntimeError."""
+    return faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+
+
+def fp16_storage(index: Any) -> Any | None:
+    """The part of an index that has its vectors in float16, whole; None: it has none."""
+    if isinstance(index, faiss.IndexHNSW):
+        index = faiss.downcast_index(index.storage)
+    whole = isinstance(index, faiss.IndexScalarQuantizer) and (
+        index.sq.qtype == faiss.ScalarQuantizer.QT_fp16
+    )
+    return index if whole else None
+
+
+def fp16_vectors(storage: Any) -> NDArray[np.float16]:
+    """The vectors of `fp16_storage`, shape (n, dimensions), as a view that is good for as long
+    as the index."""
+    codes = faiss.rev_swig_ptr(storage.codes.data(), storage.ntotal * storage.code_size)
+    vectors: NDArray[np.float16] = codes.view(np.float16).reshape(storage.ntotal, storage.d)
+    return vectors
+
+
+def code_bytes(index: Any) -> int:
+    """Bytes of a vector in the index."""
+    if isinstance(index, faiss.IndexHNSW):
+        index = faiss.downcast_index(index.storage)
+    return int(index.sa_code_size())
+
+
+def reserve(index: Any, rows: int) -> None:
+    """Takes the memory of so many rows at once: adding in parts would grow it by doubling, and
+    hold both copies meanwhile."""
+    flat = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
+    if isinstance(flat, faiss.IndexFlatCodes) and rows:
+        flat.codes.resize(rows * flat.code_size)
+        flat.codes.resize(0)
+    if isinstance(index, faiss.IndexHNSW) and rows:
+        # Two links a row and neighbour on the lowest level, and a few above it.
+        index.hnsw.neighbors.resize(int(rows * index.hnsw.nb_neighbors(0) * 1.05))
+        index.hnsw.neighbors.resize(0)
+
+
+def touch(index: Any, storage: Any) -> None:
+    """Has the pages of a mapped index in memory, so that the first searches do not wait."""
+    _touch(storage.codes)
+    if isinstance(index, faiss.IndexHNSW):
+        _touch(index.hnsw.neighbors)
+
+
+def _touch(mapped: Any) -> None:
+    if mapped.size():
+        faiss.rev_swig_ptr(mapped.data(), mapped.size())[:: _PAGE_BYTES // 4].max()
