@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.batch import IndexBatch, PendingItem
 from gateway.budget import ByteBudget
 from gateway.settings import GatewaySettings
-from gateway.writing import BatchWriter
+from gateway.writing import BatchWriter, Pushback
 from sirdar.errors import SirdarError
 from sirdar.v1 import document_pb2
 
@@ -65,9 +65,14 @@ class IndexStream:
         self._ended = False
         self._batches: asyncio.Queue[asyncio.Task[IndexBatch] | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[IndexBatch]] = set()
+        self._pushbacks: asyncio.Queue[Pushback] = asyncio.Queue()
+        writer.on_pushback = self._pushbacks.put_nowait
 
-    async def outcomes(self, items: AsyncIterable[IndexInput]) -> AsyncGenerator[PendingItem, None]:
-        """Each item with its receipt or error, in the order of arrival.
+    async def outcomes(
+        self, items: AsyncIterable[IndexInput]
+    ) -> AsyncGenerator[PendingItem | Pushback, None]:
+        """Each item with its receipt or error, in the order of arrival, and between them when
+        a tier cannot take more just now.
 
         Raises Unavailable when a tier stayed away for too long: what was not
         answered by then may or may not be written.
@@ -76,6 +81,8 @@ class IndexStream:
         batching = asyncio.create_task(self._batch())
         try:
             while (task := await self._batches.get()) is not None:
+                while (pushback := await self._pushback_before(task)) is not None:
+                    yield pushback
                 batch = await task
                 for item in batch.items:
                     yield item
@@ -86,6 +93,17 @@ class IndexStream:
             for each in running:
                 each.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+    async def _pushback_before(self, task: asyncio.Task[IndexBatch]) -> Pushback | None:
+        """The next pushback; None: the task is done."""
+        if task.done():
+            return None
+        waiting = asyncio.ensure_future(self._pushbacks.get())
+        try:
+            await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+            return waiting.result() if waiting.done() else None
+        finally:
+            waiting.cancel()
 
     async def _read(self, items: AsyncIterable[IndexInput]) -> None:
         ids = RecentIds()

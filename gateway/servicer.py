@@ -15,7 +15,7 @@ from gateway.indexing import IndexInput, IndexStream
 from gateway.rerank import check_rerank
 from gateway.search import SearchAnswer, SearchPipeline, SearchQuery
 from gateway.settings import GatewaySettings
-from gateway.writing import BatchWriter
+from gateway.writing import BatchWriter, Pushback
 from services.runtime.drain import Drain
 from sirdar.errors import InvalidArgument, ResourceExhausted, SirdarError, to_status
 from sirdar.v1 import common_pb2, retriever_pb2, search_pb2, search_pb2_grpc
@@ -84,8 +84,8 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 target = await self._target(first)
                 writer = BatchWriter(self._settings, target, self._embedder, self._retriever)
                 stream = IndexStream(self._settings, writer)
-                async for item in stream.outcomes(self._items(requests)):
-                    yield search_pb2.IndexDocumentsResponse(outcome=_index_outcome(item))
+                async for event in stream.outcomes(self._items(requests)):
+                    yield _index_response(event)
         finally:
             self._index_streams -= 1
         if self._drain.draining:
@@ -165,6 +165,20 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             self._settings.index_timeout_seconds,
         )
         return search_pb2.DeleteDocumentsResponse(outcomes=response.outcomes)
+
+    async def UpdateDocuments(
+        self, request: search_pb2.UpdateDocumentsRequest, context: Any
+    ) -> search_pb2.UpdateDocumentsResponse:
+        response = await self._retriever.call(
+            self._retriever.rpc.UpdateDocuments,
+            retriever_pb2.RetrieverServiceUpdateDocumentsRequest(
+                namespace=check.namespace_of(request.namespace),
+                collection=check.require_collection(request.collection),
+                updates=request.updates,
+            ),
+            self._settings.index_timeout_seconds,
+        )
+        return search_pb2.UpdateDocumentsResponse(outcomes=response.outcomes)
 
     async def DeleteByFilter(
         self, request: search_pb2.DeleteByFilterRequest, context: Any
@@ -283,6 +297,14 @@ def _search_result(document: FoundDocument) -> search_pb2.SearchResult:
         rerank_score=document.rerank_score,
         retriever_rank=document.retriever_rank,
     )
+
+
+def _index_response(event: PendingItem | Pushback) -> search_pb2.IndexDocumentsResponse:
+    if isinstance(event, PendingItem):
+        return search_pb2.IndexDocumentsResponse(outcome=_index_outcome(event))
+    slow = common_pb2.SlowDown(detail=event.detail)
+    slow.retry_delay.FromTimedelta(event.retry_after)
+    return search_pb2.IndexDocumentsResponse(slow_down=slow)
 
 
 def _index_outcome(item: PendingItem) -> search_pb2.IndexOutcome:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -30,8 +31,17 @@ CONTENT_CHANGED = "CONTENT_CHANGED"
 _PLACE = re.compile(r"documents\[\d+\]|writes\[\d+\]\.document")
 
 
+@dataclass(frozen=True, slots=True)
+class Pushback:
+    """A tier cannot take more just now. What it was given is tried again until it can."""
+
+    retry_after: timedelta
+    detail: str
+
+
 class BatchWriter:
-    """Embeds and writes batches of one collection."""
+    """Embeds and writes batches of one collection; `on_pushback` hears once of each time that
+    a tier cannot take more, however many calls it refuses until it can."""
 
     def __init__(
         self,
@@ -44,6 +54,9 @@ class BatchWriter:
         self._entry = entry
         self._embedder = embedder
         self._retriever = retriever
+        self.on_pushback: Callable[[Pushback], None] = lambda pushback: None
+        # Calls that were refused for overload and are tried again.
+        self._pushed_back = 0
         # Long documents side by side would all be late: one batch of the largest at a time.
         self._embedding = ByteBudget(settings.index_bytes_in_flight // 4)
 
@@ -171,17 +184,29 @@ class BatchWriter:
         """Tries again while the tier is away or overloaded, at most `index_patience_seconds`."""
         give_up = time.monotonic() + self._settings.index_patience_seconds
         delay = timedelta(milliseconds=50)
-        while True:
-            try:
-                return await call()
-            except (Unavailable, ResourceExhausted) as error:
-                # A full disk does not pass by itself: only overload says when to retry.
-                passing = isinstance(error, Unavailable) or error.retry_after is not None
-                pause = error.retry_after or delay
-                if not passing or time.monotonic() + pause.total_seconds() > give_up:
-                    raise
-            await asyncio.sleep(pause.total_seconds())
-            delay = min(2 * delay, timedelta(seconds=1))
+        pushed_back = False
+        try:
+            while True:
+                try:
+                    return await call()
+                except (Unavailable, ResourceExhausted) as error:
+                    # A full disk does not pass by itself: only overload says when to retry.
+                    passing = isinstance(error, Unavailable) or error.retry_after is not None
+                    pause = error.retry_after or delay
+                    if not passing or time.monotonic() + pause.total_seconds() > give_up:
+                        raise
+                    if isinstance(error, ResourceExhausted) and not pushed_back:
+                        pushed_back = True
+                        self._push_back(Pushback(pause, error.message))
+                await asyncio.sleep(pause.total_seconds())
+                delay = min(2 * delay, timedelta(seconds=1))
+        finally:
+            self._pushed_back -= pushed_back
+
+    def _push_back(self, pushback: Pushback) -> None:
+        self._pushed_back += 1
+        if self._pushed_back == 1:
+            self.on_pushback(pushback)
 
 
 def _for_caller(error: SirdarError) -> SirdarError:

@@ -64,7 +64,7 @@ def build_app(
     )
     app.include_router(search_router(servicer, settings, operations))
     app.include_router(index_router(servicer, settings, operations))
-    app.include_router(documents_router(servicer, operations))
+    app.include_router(documents_router(servicer, settings, operations))
     app.include_router(collections_router(servicer, settings, operations))
     optional = [reranker] if reranker is not None else []
     app.include_router(probes_router(server, [embedder, retriever], optional, operations))

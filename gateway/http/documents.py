@@ -3,12 +3,15 @@
 from fastapi import APIRouter, Request, Response
 
 from gateway.http.answers import message_answer
-from gateway.http.bodies import while_connected
+from gateway.http.bodies import read_json_body, while_connected
 from gateway.http.filters import PARAMETER, split_filter
 from gateway.http.operations import Operations
-from gateway.http.proto_json import from_query
+from gateway.http.proto_json import from_query, load_json, to_message
 from gateway.servicer import SearchServicer
-from sirdar.v1 import search_pb2
+from gateway.settings import GatewaySettings
+from gateway.updates import receipt_of
+from sirdar.errors import InvalidArgument
+from sirdar.v1 import document_pb2, search_pb2
 
 _ALL = "/collections/{name}/documents"
 # An id may have slashes.
@@ -16,8 +19,9 @@ _ONE = "/collections/{name}/documents/{document_id:path}"
 
 
 class DocumentRoutes:
-    def __init__(self, servicer: SearchServicer) -> None:
+    def __init__(self, servicer: SearchServicer, settings: GatewaySettings) -> None:
         self._servicer = servicer
+        self._limit_bytes = settings.max_message_bytes
 
     async def list_documents(self, request: Request) -> Response:
         """Documents in the order of their ids, a page at a time."""
@@ -35,6 +39,23 @@ class DocumentRoutes:
         return message_answer(
             await while_connected(request, self._servicer.GetDocument(message, None))
         )
+
+    async def update_document(self, request: Request) -> Response:
+        """Changes metadata and the time of deletion: `set` adds or replaces fields, `remove`
+        takes them away, and all others stay, as text and vectors do."""
+        value = load_json(await read_json_body(request, self._limit_bytes))
+        update = to_message(value, document_pb2.DocumentUpdate())
+        document_id = request.path_params["document_id"]
+        if update.document_id not in ("", document_id):
+            raise InvalidArgument.field(
+                "document_id", f"is {update.document_id!r}; the path says {document_id!r}"
+            )
+        update.document_id = document_id
+        message = from_query(_parameters(request), search_pb2.UpdateDocumentsRequest())
+        message.updates.append(update)
+        # Not cancelled when the caller leaves: it may be committed already.
+        answer = await self._servicer.UpdateDocuments(message, None)
+        return message_answer(receipt_of(answer.outcomes[0]))
 
     async def delete_documents(self, request: Request) -> Response:
         """Deletes the documents of `document_ids` and says which were there, or those that meet
@@ -56,8 +77,10 @@ class DocumentRoutes:
         return message_answer(await self._servicer.DeleteDocuments(message, None))
 
 
-def documents_router(servicer: SearchServicer, operations: Operations) -> APIRouter:
-    routes = DocumentRoutes(servicer)
+def documents_router(
+    servicer: SearchServicer, settings: GatewaySettings, operations: Operations
+) -> APIRouter:
+    routes = DocumentRoutes(servicer, settings)
     router = APIRouter(tags=["Documents"])
     in_path = frozenset({"collection"})
     page = operations.query_parameters(search_pb2.ListDocumentsRequest.DESCRIPTOR, without=in_path)
@@ -86,9 +109,17 @@ def documents_router(servicer: SearchServicer, operations: Operations) -> APIRou
     one_deleted = operations.describe(
         _ONE, parameters=namespace, answer=search_pb2.DeleteDocumentsResponse.DESCRIPTOR
     )
+    updated = operations.describe(
+        _ONE,
+        parameters=namespace,
+        body=document_pb2.DocumentUpdate.DESCRIPTOR,
+        example={"set": {"year": {"int64_value": "2026"}}, "remove": ["draft"]},
+        answer=document_pb2.WriteReceipt.DESCRIPTOR,
+    )
     router.get(_ALL, openapi_extra=listed)(routes.list_documents)
     router.delete(_ALL, openapi_extra=all_deleted)(routes.delete_documents)
     router.get(_ONE, openapi_extra=got)(routes.get_document)
+    router.patch(_ONE, openapi_extra=updated)(routes.update_document)
     router.delete(_ONE, openapi_extra=one_deleted)(routes.delete_document)
     return router
 

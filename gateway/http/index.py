@@ -56,7 +56,8 @@ class _Lines(Response):
 
 
 class IndexDoor:
-    """`POST /index`: SearchService.IndexDocuments."""
+    """`POST /index`: SearchService.IndexDocuments, without its SlowDown: a body that is not read
+    on is held back by its connection."""
 
     def __init__(self, servicer: SearchServicer, settings: GatewaySettings) -> None:
         self._servicer = servicer
@@ -90,7 +91,7 @@ class IndexDoor:
                 if response.HasField("outcome"):
                     line, value = upload.outcome(response.outcome)
                     yield to_json({"line": line, **value}) + b"\n"
-                else:
+                elif response.HasField("shutting_down"):
                     yield to_json({"error": _error_value(_draining())}) + b"\n"
         except SirdarError as error:
             yield to_json({"error": _error_value(error)}) + b"\n"
@@ -111,7 +112,7 @@ class IndexDoor:
             ):
                 if response.HasField("outcome"):
                     outcomes.append(upload.outcome(response.outcome)[1])
-                else:
+                elif response.HasField("shutting_down"):
                     failed = _draining()
         except SirdarError as error:
             failed = error

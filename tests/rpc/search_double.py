@@ -55,6 +55,8 @@ class Double:
     endings: deque[Ending] = field(default_factory=deque)
     calls: Counter[str] = field(default_factory=Counter)
     received: list[str] = field(default_factory=list)
+    # Before how many of the documents of each index stream the client is told to slow down.
+    slow_before: set[int] = field(default_factory=set)
     delay_seconds: float = 0.0
     requests: list[search_pb2.SearchRequest] = field(default_factory=list)
     deletions: list[search_pb2.DeleteByFilterRequest] = field(default_factory=list)
@@ -119,6 +121,10 @@ class DoubleServicer(SearchServiceServicer):
                     raise ending.error
                 yield search_pb2.IndexDocumentsResponse(shutting_down=common_pb2.ShuttingDown())
                 return
+            if index in double.slow_before:
+                slow = common_pb2.SlowDown(detail="full")
+                slow.retry_delay.FromMilliseconds(20)
+                yield search_pb2.IndexDocumentsResponse(slow_down=slow)
             outcome = search_pb2.IndexOutcome(index=index, document_id=request.item.document.id)
             try:
                 outcome.receipt.CopyFrom(double.write(collection, request.item))
@@ -126,6 +132,27 @@ class DoubleServicer(SearchServiceServicer):
                 outcome.error.CopyFrom(to_status(error))
             yield search_pb2.IndexDocumentsResponse(outcome=outcome)
             index += 1
+
+    async def UpdateDocuments(self, request, context):  # type: ignore[no-untyped-def]
+        self._called("UpdateDocuments")
+        response = search_pb2.UpdateDocumentsResponse()
+        for update in request.updates:
+            outcome = response.outcomes.add(document_id=update.document_id)
+            stored = self._double.documents.get((request.collection, update.document_id))
+            if stored is None:
+                outcome.error.CopyFrom(to_status(NotFound(f"no {update.document_id}")))
+                continue
+            for key in update.remove:
+                stored.document.metadata.pop(key, None)
+            for key, value in update.set.items():
+                stored.document.metadata[key].CopyFrom(value)
+            if update.HasField("expires"):
+                stored.document.expires.CopyFrom(update.expires)
+            if update.never_expires:
+                stored.document.ClearField("expires")
+            stored.receipt.version += 1
+            outcome.receipt.CopyFrom(stored.receipt)
+        return response
 
     async def GetDocument(self, request, context):  # type: ignore[no-untyped-def]
         self._called("GetDocument")

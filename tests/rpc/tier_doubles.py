@@ -178,6 +178,9 @@ class RetrieverDouble:
     deletions: list[retriever_pb2.RetrieverServiceDeleteByFilterRequest] = field(
         default_factory=list
     )
+    updates: list[retriever_pb2.RetrieverServiceUpdateDocumentsRequest] = field(
+        default_factory=list
+    )
 
     async def GetCollection(self, request: Any, context: Any) -> Any:
         if request.name != "notes":
@@ -218,6 +221,18 @@ class RetrieverDouble:
             self.writes.append(write)
             self.hashes[identity] = write.content_hash
             outcome.receipt.CopyFrom(document_pb2.WriteReceipt(version=1))
+        return response
+
+    async def UpdateDocuments(self, request: Any, context: Any) -> Any:
+        self.updates.append(request)
+        response = retriever_pb2.RetrieverServiceUpdateDocumentsResponse()
+        for update in request.updates:
+            outcome = response.outcomes.add(document_id=update.document_id)
+            if self.outcome_of.get(update.document_id):
+                error = self.outcome_of[update.document_id].pop(0)
+                outcome.error.CopyFrom(to_status(error))
+            else:
+                outcome.receipt.version = 2
         return response
 
     async def SearchPassages(self, request: Any, context: Any) -> Any:
@@ -311,6 +326,7 @@ def _add_retriever(servicer: RetrieverDouble, server: Any) -> None:
         "GetCollection",
         "CheckDocuments",
         "WriteDocuments",
+        "UpdateDocuments",
         "SearchPassages",
         "DeleteByFilter",
     ):

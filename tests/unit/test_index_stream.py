@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.batch import IndexBatch, content_hash
+from gateway.batch import IndexBatch, PendingItem, content_hash
 from gateway.budget import ByteBudget
 from gateway.indexing import IndexInput, IndexStream, RecentIds
 from gateway.settings import GatewaySettings
@@ -68,15 +68,15 @@ def stream(writer: Writer, **settings: int) -> IndexStream:
     return IndexStream(GatewaySettings(**settings), writer)  # type: ignore[arg-type]
 
 
+async def outcomes_of(running: IndexStream, sender: Sender) -> list[PendingItem]:
+    return [event async for event in running.outcomes(sender) if isinstance(event, PendingItem)]
+
+
 async def test_outcomes_keep_the_order_of_arrival() -> None:
     writer = Writer()
     identities = [str(number) for number in range(200)]
-    outcomes = [
-        outcome
-        async for outcome in stream(writer, index_batch_documents=8).outcomes(
-            Sender([item(identity) for identity in identities])
-        )
-    ]
+    sender = Sender([item(identity) for identity in identities])
+    outcomes = await outcomes_of(stream(writer, index_batch_documents=8), sender)
     assert [outcome.document.id for outcome in outcomes] == identities
     assert [outcome.index for outcome in outcomes] == list(range(200))
     assert all(outcome.receipt is not None for outcome in outcomes)
@@ -86,21 +86,15 @@ async def test_outcomes_keep_the_order_of_arrival() -> None:
 
 async def test_an_id_is_in_a_batch_once_and_told_to_be_a_duplicate() -> None:
     writer = Writer()
-    outcomes = [
-        outcome
-        async for outcome in stream(writer).outcomes(
-            Sender([item("a"), item("b"), item("a"), item("a")])
-        )
-    ]
+    sender = Sender([item("a"), item("b"), item("a"), item("a")])
+    outcomes = await outcomes_of(stream(writer), sender)
     assert [outcome.duplicate for outcome in outcomes] == [False, False, True, True]
     assert all(len(set(batch)) == len(batch) for batch in writer.batches)
 
 
 async def test_a_refused_item_is_answered_in_its_place() -> None:
     bad = IndexInput(document_pb2.Document(id="bad"), None, InvalidArgument("no text"))
-    outcomes = [
-        outcome async for outcome in stream(Writer()).outcomes(Sender([item("a"), bad, item("c")]))
-    ]
+    outcomes = await outcomes_of(stream(Writer()), Sender([item("a"), bad, item("c")]))
     assert [outcome.error is None for outcome in outcomes] == [True, False, True]
     assert outcomes[1].receipt is None
 
@@ -147,6 +141,7 @@ async def test_a_tier_that_stays_away_ends_the_stream_after_what_was_answered() 
         async for outcome in stream(writer, index_batch_documents=1).outcomes(
             Sender([item(str(number)) for number in range(10)])
         ):
+            assert isinstance(outcome, PendingItem)
             seen.append(outcome.document.id)
     assert seen == ["0", "1"]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ def test_documents_keep_all_that_they_have(tmp_path: Path) -> None:
     assert second.position == len(content)
 
 
+def test_a_document_may_have_an_end(tmp_path: Path) -> None:
+    (found,) = read(tmp_path, b'{"id": "1", "text": "t", "expires": "2026-12-01T00:00:00Z"}')
+    assert document(found).expires == datetime(2026, 12, 1, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
@@ -57,6 +63,9 @@ def test_documents_keep_all_that_they_have(tmp_path: Path) -> None:
         (b'{"id": "a", "text": "t\\u0000"}', "text holds a NUL"),
         (b'{"id": "a", "text": "t\\ud800"}', "surrogate pair at character 2"),
         (b'{"id": "a", "text": "t", "url": "u"}', "unknown key 'url'; put it into metadata"),
+        (b'{"id": "a", "text": "t", "expires": 7}', "expires must be a time with its zone"),
+        (b'{"id": "a", "text": "t", "expires": "soon"}', "expires must be a time"),
+        (b'{"id": "a", "text": "t", "expires": "2026-12-01T00:00:00"}', "with its zone"),
         (b'{"id": "a", "text": "t", "metadata": []}', "metadata must be an object, not a list"),
         (b'{"id": "a", "text": "t", "metadata": {"k": null}}', "metadata.k must be"),
         (b'{"id": "a", "text": "t", "metadata": {"k": {}}}', "not an object"),

@@ -66,6 +66,8 @@ def get(
         print(f"title     {one_line(document.title)}")
     for key, value in document.metadata.items():
         print(f"metadata  {one_line(key)}: {one_line(str(value))}")
+    if document.expires is not None:
+        print(f"expires   {document.expires.isoformat()}")
     written = f"{receipt.written:%Y-%m-%d %H:%M:%S} UTC"
     print(f"version   {receipt.version}, {receipt.passages} passages, written {written}")
     print()

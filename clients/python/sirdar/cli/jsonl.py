@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from datetime import datetime
 from typing import BinaryIO
 
 from sirdar.cli.source import Found, Mark, Refusal
@@ -12,7 +13,7 @@ from sirdar.client import Document, MetadataValue
 # A document may have a few MB; every character of it may be an escape of six bytes.
 MAX_LINE_BYTES = 32 * 2**20
 
-_KEYS = ("id", "_id", "title", "text", "metadata")
+_KEYS = ("id", "_id", "title", "text", "metadata", "expires")
 
 
 class _WrongLine(Exception):
@@ -20,7 +21,8 @@ class _WrongLine(Exception):
 
 
 class JsonLines:
-    """Reads `{"id": ..., "title": ..., "text": ..., "metadata": {...}}`, a line at a time.
+    """Reads `{"id": ..., "title": ..., "text": ..., "metadata": {...}}`, a line at a time,
+    and `"expires": "2026-12-01T00:00:00Z"` where the document is to be deleted by itself.
 
     `_id` is taken for `id`, as in BEIR's data sets. A line that is wrong is
     refused by its number, behind the `name` of the file, and the rest goes on. A longer line than
@@ -121,7 +123,19 @@ def _document(identity: str, fields: dict[str, object]) -> Document:
     if not text.strip():
         raise _WrongLine("text is empty; a document needs some")
     title = _text(fields, "title") if "title" in fields else ""
-    return Document(identity, text, title, _metadata(fields.get("metadata", {})))
+    metadata = _metadata(fields.get("metadata", {}))
+    expires = _expires(fields["expires"]) if "expires" in fields else None
+    return Document(identity, text, title, metadata, expires)
+
+
+def _expires(value: object) -> datetime:
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise _WrongLine('expires must be a time with its zone such as "2026-12-01T00:00:00Z"')
+    return time
 
 
 def _text(fields: dict[str, object], key: str) -> str:

@@ -28,10 +28,12 @@ from sirdar.client.documents import (
     ConditionalDocument,
     DeleteOutcome,
     Document,
+    DocumentUpdate,
     FilterDeletion,
     IndexOutcome,
     MetadataValue,
     StoredDocument,
+    UpdateOutcome,
     WriteReceipt,
 )
 from sirdar.client.fusion import Fusion, FusionMethod, SearchMode
@@ -59,6 +61,7 @@ __all__ = [
     "Degradation",
     "DeleteOutcome",
     "Document",
+    "DocumentUpdate",
     "EmbeddingSpace",
     "FieldType",
     "Filter",
@@ -81,5 +84,6 @@ __all__ = [
     "StageTiming",
     "StoredDocument",
     "Tls",
+    "UpdateOutcome",
     "WriteReceipt",
 ]

@@ -29,9 +29,11 @@ from sirdar.client.documents import (
     ConditionalDocument,
     DeleteOutcome,
     Document,
+    DocumentUpdate,
     FilterDeletion,
     IndexOutcome,
     StoredDocument,
+    UpdateOutcome,
 )
 from sirdar.client.health import Health, health_of
 from sirdar.client.index_session import IndexSession
@@ -148,6 +150,20 @@ class AsyncClient:
         """One outcome an id, in order. To delete what is not there is no error."""
         outcomes: list[DeleteOutcome] = []
         for call in self._calls.delete_documents(collection, document_ids):
+            answered = await self._run(call, timeout_seconds)
+            outcomes += answered
+        return outcomes
+
+    async def update_documents(
+        self,
+        collection: str,
+        updates: Sequence[DocumentUpdate],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> list[UpdateOutcome]:
+        """Changes metadata without embedding; one outcome an update, in order."""
+        outcomes: list[UpdateOutcome] = []
+        for call in self._calls.update_documents(collection, updates):
             answered = await self._run(call, timeout_seconds)
             outcomes += answered
         return outcomes

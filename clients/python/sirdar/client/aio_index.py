@@ -126,11 +126,13 @@ class IndexRun:
     async def _wait(self) -> None:
         """Until there is a document or an answer. Raises DeadlineExceeded on a stall."""
         waiting = [task for task in (self._source.pull, self._answer) if task is not None]
+        held = self._session.held_seconds
         if not waiting:
+            await asyncio.sleep(held)
             return
-        timeout = self._stall_seconds if self._session.awaiting else None
+        timeout = held or (self._stall_seconds if self._session.awaiting else None)
         done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if not done:
+        if not done and not held:
             raise self._session.stalled(self._stall_seconds)
 
     def _receive(self) -> None:

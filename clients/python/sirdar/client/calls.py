@@ -11,7 +11,13 @@ import grpc
 
 from sirdar.client import decode, encode
 from sirdar.client.collection import Collection, FieldType, Model, RerankSettings, Similarity
-from sirdar.client.documents import DeleteOutcome, FilterDeletion, StoredDocument
+from sirdar.client.documents import (
+    DeleteOutcome,
+    DocumentUpdate,
+    FilterDeletion,
+    StoredDocument,
+    UpdateOutcome,
+)
 from sirdar.client.fusion import Fusion, SearchMode
 from sirdar.client.results import Consistency, SearchResults
 from sirdar.errors import InvalidArgument
@@ -24,6 +30,8 @@ T = TypeVar("T")
 
 DELETE_BATCH = 1_000
 """How many ids the contract allows in one DeleteDocuments."""
+UPDATE_BATCH = 1_000
+"""How many updates the contract allows in one UpdateDocuments."""
 
 _CONSISTENCIES = {
     Consistency.EVENTUAL: common_pb2.CONSISTENCY_EVENTUAL,
@@ -125,6 +133,9 @@ ListDocumentsCall = Call[
 ]
 DeleteDocumentsCall = Call[
     search_pb2.DeleteDocumentsRequest, search_pb2.DeleteDocumentsResponse, list[DeleteOutcome]
+]
+UpdateDocumentsCall = Call[
+    search_pb2.UpdateDocumentsRequest, search_pb2.UpdateDocumentsResponse, list[UpdateOutcome]
 ]
 DeleteByFilterCall = Call[
     search_pb2.DeleteByFilterRequest, search_pb2.DeleteByFilterResponse, FilterDeletion
@@ -228,6 +239,25 @@ class Calls:
                 lambda stub: stub.DeleteDocuments,
                 request,
                 lambda answer: [decode.delete_outcome(item) for item in answer.outcomes],
+            )
+
+    def update_documents(
+        self, collection: str, updates: Sequence[DocumentUpdate]
+    ) -> Iterator[UpdateDocumentsCall]:
+        """As many calls as the updates need; all are checked before the first."""
+        messages = [
+            encode.document_update(f"updates[{at}]", item) for at, item in enumerate(updates)
+        ]
+        for start in range(0, len(messages), UPDATE_BATCH):
+            request = search_pb2.UpdateDocumentsRequest(
+                namespace=self._namespace,
+                collection=encode.text("collection", collection),
+                updates=messages[start : start + UPDATE_BATCH],
+            )
+            yield Call(
+                lambda stub: stub.UpdateDocuments,
+                request,
+                lambda answer: [decode.update_outcome(item) for item in answer.outcomes],
             )
 
     def delete_by_filter(

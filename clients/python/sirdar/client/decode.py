@@ -23,6 +23,7 @@ from sirdar.client.documents import (
     IndexOutcome,
     MetadataValue,
     StoredDocument,
+    UpdateOutcome,
     WriteReceipt,
 )
 from sirdar.client.results import (
@@ -78,7 +79,13 @@ def metadata_value(key: str, message: document_pb2.MetadataValue) -> MetadataVal
 
 
 def document(message: document_pb2.Document) -> Document:
-    return Document(message.id, message.text, message.title, metadata(message.metadata))
+    return Document(
+        message.id,
+        message.text,
+        message.title,
+        metadata(message.metadata),
+        instant(message.expires) if message.HasField("expires") else None,
+    )
 
 
 def receipt(message: document_pb2.WriteReceipt) -> WriteReceipt:
@@ -104,6 +111,15 @@ def index_outcome(message: search_pb2.IndexOutcome, index: int) -> IndexOutcome:
         receipt=None if failed else receipt(message.receipt),
         error=from_status(message.error) if failed else None,
         duplicate=message.duplicate,
+    )
+
+
+def update_outcome(message: document_pb2.WriteOutcome) -> UpdateOutcome:
+    failed = message.HasField("error")
+    return UpdateOutcome(
+        document_id=message.document_id,
+        receipt=None if failed else receipt(message.receipt),
+        error=from_status(message.error) if failed else None,
     )
 
 

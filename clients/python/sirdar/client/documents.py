@@ -17,12 +17,14 @@ class Document:
 
     `id` is unique in the collection, 1 to 512 bytes of UTF-8. `title` is
     optional and embedded in front of every passage. `text` must not be empty.
+    `expires`, which has a zone, is when it is deleted by itself; None: never.
     """
 
     id: str
     text: str
     title: str = ""
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    expires: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,23 @@ class ConditionalDocument:
 
     document: Document
     if_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentUpdate:
+    """A change of metadata alone: nothing is embedded again.
+
+    `set` adds or replaces fields, `remove` takes them away; the others stay.
+    With `if_version` it is refused with Aborted where the stored version is
+    another. `expires` is a new time of deletion; `never_expires` takes it away.
+    """
+
+    document_id: str
+    set: Mapping[str, MetadataValue] = field(default_factory=dict)
+    remove: Sequence[str] = ()
+    if_version: int | None = None
+    expires: datetime | None = None
+    never_expires: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +89,19 @@ class IndexOutcome:
     receipt: WriteReceipt | None = None
     error: SirdarError | None = None
     duplicate: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOutcome:
+    """The answer to one update: a receipt once it is durable, or the error that refused it."""
+
+    document_id: str
+    receipt: WriteReceipt | None = None
+    error: SirdarError | None = None
 
     @property
     def ok(self) -> bool:

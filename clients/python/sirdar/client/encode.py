@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sirdar.client.collection import FieldType, RerankSettings
-from sirdar.client.documents import ConditionalDocument, Document, MetadataValue
+from sirdar.client.documents import ConditionalDocument, Document, DocumentUpdate, MetadataValue
 from sirdar.client.fusion import Fusion, FusionMethod, SearchMode
 from sirdar.errors import InvalidArgument
 from sirdar.filter_text import parse_filter
@@ -150,6 +150,27 @@ def document(field: str, value: Document) -> document_pb2.Document:
     for key, item in value.metadata.items():
         name = text(f"{prefix}metadata key", key)
         message.metadata[name].CopyFrom(metadata_value(f"{prefix}metadata.{key}", item))
+    if value.expires is not None:
+        message.expires.CopyFrom(instant(f"{prefix}expires", value.expires))
+    return message
+
+
+def document_update(field: str, value: DocumentUpdate) -> document_pb2.DocumentUpdate:
+    message = document_pb2.DocumentUpdate(
+        document_id=text(f"{field}.document_id", value.document_id),
+        remove=texts(f"{field}.remove", value.remove),
+    )
+    for key, item in value.set.items():
+        name = text(f"{field}.set key", key)
+        message.set[name].CopyFrom(metadata_value(f"{field}.set.{key}", item))
+    if value.if_version is not None:
+        message.if_version = int64(f"{field}.if_version", value.if_version)
+    if boolean(f"{field}.never_expires", value.never_expires):
+        if value.expires is not None:
+            raise InvalidArgument.field(f"{field}.expires", "must be None with never_expires")
+        message.never_expires = True
+    elif value.expires is not None:
+        message.expires.CopyFrom(instant(f"{field}.expires", value.expires))
     return message
 
 
@@ -177,7 +198,7 @@ def metadata_value(field: str, value: MetadataValue) -> document_pb2.MetadataVal
     if isinstance(value, float):
         return document_pb2.MetadataValue(double_value=value)
     if isinstance(value, datetime):
-        return document_pb2.MetadataValue(timestamp_value=_timestamp(field, value))
+        return document_pb2.MetadataValue(timestamp_value=instant(field, value))
     if isinstance(value, list | tuple):
         strings = document_pb2.StringList(values=texts(field, value))
         return document_pb2.MetadataValue(string_list=strings)
@@ -188,7 +209,10 @@ def metadata_value(field: str, value: MetadataValue) -> document_pb2.MetadataVal
     )
 
 
-def _timestamp(field: str, value: datetime) -> Timestamp:
+def instant(field: str, value: datetime) -> Timestamp:
+    """The time, if it has a zone."""
+    if not isinstance(value, datetime):
+        raise InvalidArgument.field(field, f"must be a datetime, not {type(value).__name__}")
     if value.tzinfo is None:
         raise InvalidArgument.field(field, "has no time zone; give it one: tzinfo=timezone.utc")
     message = Timestamp()

@@ -57,6 +57,7 @@ class IndexSession:
     A stream that ends early, with ShuttingDown or for want of a server, is
     followed by a new one on which all that was not answered is sent again,
     until there was no answer for `patience_seconds` from the first failure on.
+    Where the server asks to slow down, what is not sent waits here as long.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class IndexSession:
         self._answered = 0  # on this stream
         self._failures = 0  # since the last answer
         self._broken_at: float | None = None  # the first of those failures
+        self._held_until = 0.0  # on time.monotonic(): the server asked for it
 
     @property
     def has_room(self) -> bool:
@@ -97,6 +99,11 @@ class IndexSession:
     def awaiting(self) -> bool:
         """The server owes answers."""
         return bool(self._sent)
+
+    @property
+    def held_seconds(self) -> float:
+        """How long what is not sent has to wait; 0: nothing has to."""
+        return max(0.0, self._held_until - time.monotonic()) if self._unsent else 0.0
 
     def add(self, value: Document | ConditionalDocument) -> None:
         """Takes a document. One that cannot be sent is refused here and holds up no other."""
@@ -122,6 +129,8 @@ class IndexSession:
         After a failure that is one document, until it is answered: a server in
         trouble is not sent the whole window again and again.
         """
+        if self.held_seconds:
+            return
         if self._unsent and not self._target_sent:
             self._target_sent = True
             yield self._target
@@ -142,6 +151,10 @@ class IndexSession:
         if answer.WhichOneof("event") == "shutting_down":
             delay = answer.shutting_down.retry_delay.ToTimedelta()
             return Unavailable("the server shuts down", reason="SHUTTING_DOWN", retry_after=delay)
+        if answer.WhichOneof("event") == "slow_down":
+            delay = answer.slow_down.retry_delay.ToTimedelta()
+            self._held_until = time.monotonic() + delay.total_seconds()
+            return None
         self._settle(answer.outcome)
         return None
 
@@ -185,6 +198,7 @@ class IndexSession:
         self._sent.clear()
         self._answered = 0
         self._target_sent = False
+        self._held_until = 0.0
         delay = min(_FIRST_DELAY_SECONDS * 2.0**self._failures, _LONGEST_DELAY_SECONDS)
         self._failures = min(self._failures + 1, 10)
         asked = fault.retry_after.total_seconds() if fault.retry_after else 0.0

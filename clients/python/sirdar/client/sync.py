@@ -21,9 +21,11 @@ from sirdar.client.documents import (
     ConditionalDocument,
     DeleteOutcome,
     Document,
+    DocumentUpdate,
     FilterDeletion,
     IndexOutcome,
     StoredDocument,
+    UpdateOutcome,
 )
 from sirdar.client.health import Health, health_of
 from sirdar.client.index_session import IndexSession
@@ -135,6 +137,20 @@ class Client:
         """One outcome an id, in order. To delete what is not there is no error."""
         outcomes: list[DeleteOutcome] = []
         for call in self._calls.delete_documents(collection, document_ids):
+            answered = self._run(call, timeout_seconds)
+            outcomes += answered
+        return outcomes
+
+    def update_documents(
+        self,
+        collection: str,
+        updates: Sequence[DocumentUpdate],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> list[UpdateOutcome]:
+        """Changes metadata without embedding; one outcome an update, in order."""
+        outcomes: list[UpdateOutcome] = []
+        for call in self._calls.update_documents(collection, updates):
             answered = self._run(call, timeout_seconds)
             outcomes += answered
         return outcomes

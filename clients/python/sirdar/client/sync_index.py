@@ -45,6 +45,8 @@ class IndexRun:
                     return
                 if session.awaiting:
                     self._receive()
+                elif self._exhausted or not session.has_room:
+                    time.sleep(session.held_seconds)
         finally:
             if self._stream is not None:
                 self._stream.cancel()
@@ -67,14 +69,17 @@ class IndexRun:
 
     def _receive(self) -> None:
         """Takes an answer, waiting for it only where nothing else can be done."""
+        held = self._session.held_seconds
         try:
             if self._exhausted or not self._session.has_room:
-                answer = self._answers.get(timeout=self._stall_seconds)
+                answer = self._answers.get(timeout=held or self._stall_seconds)
             elif self._answers.empty():
                 return
             else:
                 answer = self._answers.get()
         except Empty:
+            if held:
+                return
             raise self._session.stalled(self._stall_seconds) from None
         fault = self._session.take(answer)
         if fault is not None and self._stream is not None:
