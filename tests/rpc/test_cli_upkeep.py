@@ -52,6 +52,7 @@ def test_documents_are_listed_up_to_a_limit(sirdar: Sirdar) -> None:
 def test_a_listing_as_json_can_be_indexed_again(
     double: Double, sirdar: Sirdar, tmp_path: Path
 ) -> None:
+    double.documents["docs", "c"].document.expires.seconds = 9_000_000_000
     file = tmp_path / "export.jsonl"
     file.write_text(sirdar("documents", "list", "--json").out)
     assert sirdar("index", file, "--collection", "copy").code == 0

@@ -124,8 +124,8 @@ def _document(identity: str, fields: dict[str, object]) -> Document:
         raise _WrongLine("text is empty; a document needs some")
     title = _text(fields, "title") if "title" in fields else ""
     metadata = _metadata(fields.get("metadata", {}))
-    expires = _expires(fields["expires"]) if "expires" in fields else None
-    return Document(identity, text, title, metadata, expires)
+    expires = fields.get("expires")
+    return Document(identity, text, title, metadata, None if expires is None else _expires(expires))
 
 
 def _expires(value: object) -> datetime:
