@@ -13,7 +13,7 @@ from sirdar.cli.terminal import explained, one_line
 
 if TYPE_CHECKING:
     from sirdar.client import Collection, RerankSettings
-    from sirdar.client.calls import CollectionChanges, CollectionOptions
+    from sirdar.client.options import CollectionChanges, CollectionOptions
 
 collections = typer.Typer(
     no_args_is_help=True, help="List, show, create, change and delete collections."

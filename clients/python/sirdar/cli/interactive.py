@@ -25,7 +25,7 @@ from sirdar.cli.connection import Connection
 from sirdar.cli.snippet import excerpt, styled
 from sirdar.cli.terminal import one_line, printable
 from sirdar.client import AsyncClient, SearchResults
-from sirdar.client.calls import SearchOptions
+from sirdar.client.options import SearchOptions
 from sirdar.errors import SirdarError
 
 # Longer than between two letters of a word, shorter than one notices.

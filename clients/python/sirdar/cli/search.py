@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sirdar.client import Consistency, SearchResult, SearchResults
-    from sirdar.client.calls import SearchOptions
+    from sirdar.client.options import SearchOptions
 
 # Below this many columns title and snippet stand under each other.
 _WIDE = 100

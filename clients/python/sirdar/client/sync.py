@@ -7,14 +7,7 @@ from typing import Self, TypeVar, Unpack
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sirdar.client.calls import (
-    Call,
-    Calls,
-    CollectionChanges,
-    CollectionOptions,
-    Page,
-    SearchOptions,
-)
+from sirdar.client.calls import Call, Calls, Page
 from sirdar.client.channel import MAX_MESSAGE_BYTES, Tls, open_channel
 from sirdar.client.collection import Collection
 from sirdar.client.documents import (
@@ -29,6 +22,7 @@ from sirdar.client.documents import (
 )
 from sirdar.client.health import Health, health_of
 from sirdar.client.index_session import IndexSession
+from sirdar.client.options import CollectionChanges, CollectionOptions, SearchOptions
 from sirdar.client.results import SearchResults
 from sirdar.client.sync_index import IndexRun
 from sirdar.errors import FailedPrecondition, from_rpc_error
