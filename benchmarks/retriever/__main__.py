@@ -13,7 +13,17 @@ import os
 from collections.abc import Callable, Mapping
 
 from benchmarks.harness.command import Figures, cpu_model, last_line, measured, parser
-from benchmarks.retriever import load, recalls, restart, single, throughput
+from benchmarks.retriever import (
+    deletes,
+    filters,
+    ingest,
+    load,
+    peers,
+    recalls,
+    restart,
+    single,
+    throughput,
+)
 from benchmarks.retriever.bench import FULL, SHORT, Bench, Scale, running_bench
 from services.runtime.cpu import available_cpus
 
@@ -22,7 +32,11 @@ FIGURES: Mapping[str, Callable[[Bench], Figures]] = {
     "recall": recalls.measure,
     "batched": throughput.measure,
     "single": single.measure,
+    "filters": filters.measure,
     "restart": restart.measure,
+    "peers": peers.measure,
+    "deletes": deletes.measure,
+    "ingest": ingest.measure,
 }
 
 

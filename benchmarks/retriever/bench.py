@@ -26,7 +26,8 @@ from sirdar.v1 import retriever_pb2 as pb
 RETRIEVER = [tier for tier in TIERS if tier.name == "retriever"]
 COLLECTION = "bench"
 _WRITES_IN_FLIGHT = 4
-_SETTLED_SECONDS = 2.0
+# Longer than the retriever waits before it seals what grows no more.
+_SETTLED_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,6 @@ class Scale:
     ingest_seconds: float = 20.0
     ingest_turns: int = 2
     delete_vectors: int = 40_000
-    peer_vectors: int = 50_000
     seal_vectors: int | None = None
     """None: the retriever's default."""
 
@@ -63,11 +63,10 @@ SHORT = Scale(
     ingest_seconds=3.0,
     ingest_turns=1,
     delete_vectors=12_000,
-    peer_vectors=5_000,
     seal_vectors=1_500,
 )
 """To see that it runs; its numbers say little."""
-FULL = Scale(vectors=1_000_000, delete_vectors=100_000, peer_vectors=200_000)
+FULL = Scale(vectors=1_000_000, delete_vectors=100_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,18 +124,24 @@ def vector(row: NDArray[np.float32]) -> common_pb2.Vector:
 
 
 def write_messages(
-    name: str, corpus: Corpus, rows: Sequence[int], *, first_id: int = 0
+    name: str,
+    corpus: Corpus,
+    rows: Sequence[int],
+    *,
+    first_id: int = 0,
+    a_message: int = _WRITES_A_MESSAGE,
 ) -> list[bytes]:
-    """Serialised WriteDocumentsRequests of 500 documents of one passage each: a vector, twelve
-    words and the two fields; ids are the rows, counted from `first_id`."""
+    """Serialised WriteDocumentsRequests of documents of one passage each: a vector, twelve
+    words and the two fields. Ids are the rows, or count from `first_id`."""
     words = _texts()
     messages = []
-    for start in range(0, len(rows), _WRITES_A_MESSAGE):
+    for start in range(0, len(rows), a_message):
         request = pb.WriteDocumentsRequest(collection=name, fingerprint=FINGERPRINT)
-        for row in rows[start : start + _WRITES_A_MESSAGE]:
+        for at, row in enumerate(rows[start : start + a_message], start):
             text = next(words)
             write = request.writes.add(content_hash=str(row).encode())
-            write.document.CopyFrom(document_pb2.Document(id=str(first_id + row), text=text))
+            identity = first_id + at if first_id else row
+            write.document.CopyFrom(document_pb2.Document(id=str(identity), text=text))
             write.document.metadata[INDEPENDENT].int64_value = int(corpus.independent[row])
             write.document.metadata[CORRELATED].int64_value = int(corpus.correlated[row])
             passage = write.passages.add(vector=vector(corpus.vectors[row]))
