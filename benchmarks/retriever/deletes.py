@@ -15,8 +15,8 @@ from benchmarks.retriever.client import (
     single_seconds,
     write,
 )
-from benchmarks.retriever.corpus import nearest, recall, write_messages
 from benchmarks.retriever.corpus import K as _K
+from benchmarks.retriever.corpus import nearest, recall, write_messages
 from sirdar.v1 import retriever_pb2 as pb
 
 _WORN, _FRESH = "worn", "fresh"
@@ -76,9 +76,9 @@ def _latency(bench: Bench) -> float:
     queries = bench.corpus.queries[:_QUERIES]
     seconds: dict[str, list[float]] = {_WORN: [], _FRESH: []}
     for _ in range(2):
-        for name, taken in seconds.items():
+        for name in (_WORN, _FRESH):
             messages = searches(name, queries, 1)
-            taken += bench.callers.run(single_seconds, bench.address, messages)
+            seconds[name] += bench.callers.run(single_seconds, bench.address, messages)
     return median(seconds[_WORN]) / median(seconds[_FRESH])
 
 

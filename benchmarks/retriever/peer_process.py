@@ -90,9 +90,7 @@ def qdrant_search(vectors: Any, threads: int) -> Search:
         parameters = edge.SearchParams(hnsw_ef=width)
 
         def one(query: Any) -> list[int]:
-            request = edge.QueryRequest(
-                query=edge.Query.Nearest(query), limit=K, params=parameters
-            )
+            request = edge.QueryRequest(query=edge.Query.Nearest(query), limit=K, params=parameters)
             return [point.id for point in shard.query(request)]
 
         found = list(pool.map(one, [query.tolist() for query in queries]))
@@ -110,7 +108,9 @@ def main() -> None:
     search = LIBRARIES[library](vectors, int(threads))
     for width in WIDTHS:
         found = search(width, queries)
-        hits = sum(len(set(a).intersection(b)) for a, b in zip(found.tolist(), truth.tolist()))
+        hits = sum(
+            len(set(a).intersection(b)) for a, b in zip(found.tolist(), truth.tolist(), strict=True)
+        )
         rates = []
         for _ in range(TURNS):
             started = time.perf_counter()
