@@ -150,6 +150,8 @@ class Catalog:
             state = shard.folder.open(committed[shard.number])
             shard.restore(state)
             _replay(shard, store, state.covered_seq)
+            if collection.schema:
+                shard.make_columns(collection.schema, collection.lexical.language, store)
             shard.ready(committed[shard.number])
         self._by_name[collection.namespace, collection.name] = opened
         opened.publish()
@@ -158,9 +160,13 @@ class Catalog:
                 generation.key, collection.namespace, collection.name, generation.index_kind
             )
 
-    def update(self, collection: Collection) -> None:
-        """Takes over what an update of a collection changed."""
+    def update(self, collection: Collection, store: Store) -> None:
+        """Takes over what an update of a collection changed; when it returns a new schema's
+        fields can be asked for."""
         key = (collection.namespace, collection.name)
+        if collection.schema != self._by_name[key].schema:
+            for shard in self._by_name[key].shards:
+                shard.make_columns(collection.schema, collection.lexical.language, store)
         updated = replace(self._by_name[key], schema=collection.schema)
         self._by_generation[updated.generation.key] = updated
         self._by_name[key] = updated

@@ -9,10 +9,11 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.retriever import requests, vectors
+from services.retriever.filters import requests as filter_requests
 from services.retriever.lexical.query import MAX_QUERY_CHARACTERS
 from services.retriever.metadata import MetadataRules
 from services.retriever.retriever import Consistency, PassageSearch
-from services.retriever.store.records import DocumentWrite, Generation, Position
+from services.retriever.store.records import DocumentWrite, FieldSchema, Generation, Position
 from services.retriever.tokens import read_consistency_token
 from sirdar.errors import FailedPrecondition, InvalidArgument, Unimplemented
 from sirdar.v1 import common_pb2
@@ -92,7 +93,11 @@ def document_write(
 
 
 def passage_search(
-    request: SearchPassagesRequest, generation: Generation, *, lexical: bool
+    request: SearchPassagesRequest,
+    generation: Generation,
+    schema: Sequence[FieldSchema] = (),
+    *,
+    lexical: bool,
 ) -> PassageSearch:
     """`lexical`: the collection has a lexical index."""
     if not 1 <= len(request.queries) <= MAX_QUERIES:
@@ -122,6 +127,11 @@ def passage_search(
         vector_places=places,
         words=words,
         ids_only=request.ids_only,
+        condition=(
+            filter_requests.condition(request.filter, schema)
+            if request.HasField("filter")
+            else None
+        ),
     )
 
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from services.retriever.catalog import Catalog, OpenCollection
 from services.retriever.data_folder import own
+from services.retriever.filters.conditions import Condition
+from services.retriever.filters.deletion import FilterDeletion, delete_matching
 from services.retriever.index_trial import check as check_index
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.lexical.search import LexicalSearcher, WordAnswer, WordSearch
@@ -74,6 +76,8 @@ class PassageSearch:
     words: tuple[str, ...]
     # Answer with ids and scores alone; no passage is read.
     ids_only: bool = False
+    # Only passages of documents that meet it; None: all.
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,7 @@ class Retriever:
         def change() -> Collection:
             with self._collections_lock:
                 collection = self._store.update_collection(namespace, name, update).result()
-                self.catalog.update(collection)
+                self.catalog.update(collection, self._store)
                 return collection
 
         return await self.in_thread(change)
@@ -213,6 +217,17 @@ class Retriever:
             return []
         return await asyncio.wrap_future(self._store.delete_documents(generation, ids))
 
+    async def delete_matching(
+        self, collection: OpenCollection, condition: Condition, *, count_only: bool
+    ) -> FilterDeletion:
+        """Raises Unavailable where a shard does not answer."""
+        until = deadline()
+        return await self.in_thread(
+            lambda: delete_matching(
+                self._store, collection.shards, condition, count_only=count_only, until=until
+            )
+        )
+
     async def states(self, generation: Generation, ids: Sequence[str]) -> list[DocumentState]:
         return await self.in_thread(lambda: self._store.document_states(generation, ids))
 
@@ -253,7 +268,8 @@ class Retriever:
             search.exact,
             search.documents_with_text,
             deadline(),
-            search.ids_only,
+            ids_only=search.ids_only,
+            condition=search.condition,
         )
         return await asyncio.wrap_future(self._searcher.submit(request))
 
@@ -262,6 +278,7 @@ class Retriever:
     ) -> WordAnswer | None:
         if not any(search.words):
             return None
+        condition = search.condition
         request = WordSearch(
             shards,
             search.words,
@@ -269,6 +286,7 @@ class Retriever:
             search.documents_with_text,
             deadline(),
             ids_only=search.ids_only,
+            documents=(lambda view: view.allowed(condition).keys) if condition else None,
         )
         return await asyncio.wrap_future(self._words.submit(request))
 

@@ -1,19 +1,22 @@
 """Searching: queries that wait together are searched together."""
 
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
-from threading import Condition, Thread
+from threading import Thread
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter, Histogram
 
+from services.retriever.filters.allowed import Allowed
+from services.retriever.filters.conditions import Condition
 from services.retriever.recall.auditor import Auditor
 from services.retriever.segment import NO_PASSAGE
 from services.retriever.shard import Shard, ShardView
@@ -35,6 +38,17 @@ DROPPED = Counter(
     "sirdar_retriever_searches_dropped_total", "Searches whose deadline passed while they waited."
 )
 
+FILTER_SECONDS = Histogram(
+    "sirdar_retriever_filter_seconds",
+    "Finding the documents that meet a filter, in all shards of a search.",
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5),
+)
+FILTER_DOCUMENTS = Histogram(
+    "sirdar_retriever_filter_documents",
+    "Documents that met the filter of a search.",
+    buckets=(0, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000),
+)
+
 _MAX_BATCH_QUERIES = 256
 _MIN_EF_SEARCH = 64
 
@@ -52,6 +66,8 @@ class SearchRequest:
     deadline: float | None
     # Answer without passages.
     ids_only: bool = False
+    # Only passages of documents that meet it.
+    condition: Condition | None = None
 
     def may_join(self, other: "SearchRequest") -> bool:
         return (
@@ -60,6 +76,7 @@ class SearchRequest:
             and self.exact == other.exact
             and self.documents_with_text == other.documents_with_text
             and self.ids_only == other.ids_only
+            and self.condition == other.condition
         )
 
 
@@ -109,7 +126,7 @@ class Searcher:
         self._faiss_threads = faiss_threads
         self._max_waiting = max_waiting
         self._waiting: deque[_Waiting] = deque()
-        self._changed = Condition()
+        self._changed = threading.Condition()
         self._closing = False
         self._threads = [
             Thread(target=self._run, name=f"search-{number}", daemon=True)
@@ -203,8 +220,9 @@ class Searcher:
             else np.concatenate([request.queries for request in requests])
         )
         views = [shard.view for shard in first.shards]
-        found = search_views(views, queries, first.candidates, first.exact)
-        if self._auditor is not None and not first.exact and first.shards:
+        found = search_views(views, queries, first.candidates, first.exact, first.condition)
+        plain = not first.exact and first.condition is None
+        if self._auditor is not None and plain and first.shards:
             self._auditor.offer(
                 first.shards[0].generation.key, views, queries, first.candidates, found
             )
@@ -268,16 +286,27 @@ def best_of_documents(found: Found, passages: dict[int, Passage], documents: int
 
 
 def search_views(
-    views: Sequence[ShardView], queries: NDArray[np.float32], k: int, exact: bool
+    views: Sequence[ShardView],
+    queries: NDArray[np.float32],
+    k: int,
+    exact: bool,
+    condition: Condition | None = None,
 ) -> list[Found]:
-    """The k best passages of all segments for each query; equal scores by passage id."""
+    """The k best passages of all segments for each query; equal scores by passage id.
+
+    `condition`: only passages of documents that meet it, each view's as it was
+    at its sequence.
+    """
     segments = [
-        segment for view in views for segment in view.segments if segment.rows > segment.dead
+        (segment, allowed)
+        for view, allowed in zip(views, _allowed(views, condition), strict=True)
+        for segment in view.segments
+        if segment.rows > segment.dead and (allowed is None or allowed.documents)
     ]
-    total = sum(segment.rows for segment in segments)
+    total = sum(segment.rows for segment, _ in segments)
     hits = [
-        segment.search(queries, k, None if exact else _ef_search(k, segment.rows / total))
-        for segment in segments
+        segment.search(queries, k, None if exact else _ef_search(k, segment.rows / total), allowed)
+        for segment, allowed in segments
     ]
     if not hits:
         return [Found([], []) for _ in queries]
@@ -292,6 +321,16 @@ def search_views(
         Found(row_scores[:count], row_ids[:count])
         for row_scores, row_ids, count in zip(scores.tolist(), ids.tolist(), counts, strict=True)
     ]
+
+
+def _allowed(views: Sequence[ShardView], condition: Condition | None) -> Sequence[Allowed | None]:
+    """What each view's documents are that may be answered; None: all."""
+    if condition is None:
+        return [None] * len(views)
+    with FILTER_SECONDS.time():
+        allowed = [view.allowed(condition) for view in views]
+    FILTER_DOCUMENTS.observe(sum(item.documents for item in allowed))
+    return allowed
 
 
 def _ef_search(k: int, share: float) -> int:

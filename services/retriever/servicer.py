@@ -4,11 +4,12 @@ from typing import Any, Protocol
 
 from services.retriever import answers, document_requests, document_updates, requests
 from services.retriever.catalog import OpenCollection
+from services.retriever.filters import requests as filter_requests
 from services.retriever.metadata import MetadataRules
 from services.retriever.retriever import Retriever
 from services.retriever.settings import RetrieverSettings
 from services.retriever.store.records import Collection, DocumentPatch, DocumentWrite, Generation
-from services.retriever.tokens import page_token, read_page_token
+from services.retriever.tokens import consistency_token, page_token, read_page_token
 from sirdar.errors import InvalidArgument, SirdarError
 from sirdar.v1 import collection_pb2, retriever_pb2_grpc
 from sirdar.v1 import retriever_pb2 as pb
@@ -180,6 +181,21 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             ]
         )
 
+    async def DeleteByFilter(
+        self, request: pb.RetrieverServiceDeleteByFilterRequest, context: Any
+    ) -> pb.RetrieverServiceDeleteByFilterResponse:
+        collection = self._collection(request)
+        if not request.HasField("filter"):
+            raise InvalidArgument.field("filter", "must be given; it says what to delete")
+        condition = filter_requests.condition(request.filter, collection.schema)
+        done = await self._retriever.delete_matching(
+            collection, condition, count_only=request.count_only
+        )
+        return pb.RetrieverServiceDeleteByFilterResponse(
+            documents=done.documents,
+            consistency_tokens=[consistency_token(item) for item in done.positions],
+        )
+
     async def SearchPassages(
         self, request: pb.SearchPassagesRequest, context: Any
     ) -> pb.SearchPassagesResponse:
@@ -187,6 +203,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         search = document_requests.passage_search(
             request,
             collection.generation,
+            collection.schema,
             lexical=any(shard.lexical is not None for shard in collection.shards),
         )
         covered = await self._retriever.search(collection, search)

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from services.retriever import merges
 from services.retriever.applied import AppliedSeq
+from services.retriever.filters.allowed import Allowed
+from services.retriever.filters.columns import Columns, ColumnsView, Version
+from services.retriever.filters.conditions import Condition
 from services.retriever.index_kinds import SegmentSummary
 from services.retriever.lexical.shard import LexicalShard
 from services.retriever.sealed import SealedView
@@ -23,7 +26,8 @@ from services.retriever.sealed_segment import SealedSegment
 from services.retriever.segment import GrowingSegment, SegmentView
 from services.retriever.segment_build import Build, FullSegment
 from services.retriever.shard_folder import SealedState, ShardFolder
-from services.retriever.store.records import Change, Generation
+from services.retriever.store.interface import Store
+from services.retriever.store.records import Change, FieldSchema, Generation
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -45,6 +49,12 @@ class ShardView:
 
     segments: tuple[SegmentView, ...]
     applied_seq: int
+    # None: the collection has no schema.
+    columns: ColumnsView | None = None
+
+    def allowed(self, condition: Condition) -> Allowed:
+        """What meets a filter here; nothing without a schema."""
+        return Allowed(condition, self.columns or Columns(()).view())
 
 
 class Shard:
@@ -83,6 +93,9 @@ class Shard:
         self._changed = time.monotonic()
         # Documents that changed while a build is under way.
         self._changed_keys: list[int] | None = None
+        self._columns: Columns | None = None
+        # What is applied while columns are made; None: none are.
+        self._arrived: list[Version] | None = None
         self.view = ShardView((), 0)
 
     @property
@@ -127,10 +140,26 @@ class Shard:
         with self._lock:
             self._apply(changes)
             self._changed = time.monotonic()
+            self._apply_to_columns(changes)
             if self._growing.rows >= self._seal_vectors:
                 self._freeze(changes[-1].position.seq)
             self._advance(changes[-1].position.seq)
         self._on_change(self)
+
+    def make_columns(self, schema: Sequence[FieldSchema], language: str, store: Store) -> None:
+        """Makes the columns anew from the store, beside searches and writes."""
+        with self._lock:
+            self._arrived = []
+        columns = Columns(schema, language)
+        try:
+            columns.apply(store.metadata(self.generation, self.number))
+            with self._lock:
+                columns.apply(self._arrived)
+                self._columns, self._arrived = columns, None
+                self._advance(self.view.applied_seq)
+        finally:
+            with self._lock:
+                self._arrived = None
 
     def build_in_seconds(self, quiet_seconds: float) -> float | None:
         """When there will be something to build if the shard does not change; None: never."""
@@ -228,12 +257,26 @@ class Shard:
         if self._changed_keys is not None:
             self._changed_keys.append(document_key)
 
+    def _apply_to_columns(self, changes: Sequence[Change]) -> None:
+        if self._columns is None and self._arrived is None:
+            return
+        versions = [
+            (change.document_key, None if change.deleted else change.metadata) for change in changes
+        ]
+        if self._arrived is not None:
+            self._arrived.extend(versions)
+        if self._columns is not None:
+            self._columns.apply(versions)
+            if self._columns.wasteful:
+                self._columns = self._columns.compacted()
+
     def _advance(self, seq: int) -> None:
         """Publishes a view of everything as it is now."""
         growing = [full.segment.view() for full in self._full]
         if self._growing.rows:
             growing.append(self._growing.view())
-        self.view = ShardView((*self._sealed, *growing), seq)
+        columns = self._columns.view() if self._columns else None
+        self.view = ShardView((*self._sealed, *growing), seq, columns)
         self.committed_seq = max(self.committed_seq, seq)
         self.applied.advance(seq)
 

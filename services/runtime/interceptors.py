@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from services.runtime.deadline import set_deadline
 from services.runtime.telemetry import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT
-from sirdar.errors import PUSHBACK_TRAILER, STATUS_TRAILER, Internal, SirdarError, to_status
+from sirdar.errors import (
+    PUSHBACK_TRAILER,
+    STATUS_TRAILER,
+    Internal,
+    InvalidArgument,
+    SirdarError,
+    to_status,
+)
 
 REQUEST_ID = "x-request-id"
 # Whom a tier works for when it calls another one: work is shared fairly between these.
@@ -91,10 +99,11 @@ class MethodInterceptor:
             f"{'stream' if handler.response_streaming else 'unary'}"
         )
         around = self._stream if handler.response_streaming else self._unary
+        read = handler.request_deserializer
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         wrapped: Handler = make(
             around(getattr(behaviours, kind)),
-            handler.request_deserializer,
+            read if read is None or handler.request_streaming else _tolerant(read),
             handler.response_serializer,
         )
         return wrapped
@@ -105,6 +114,7 @@ class MethodInterceptor:
         async def call(request: Request, context: Context) -> Response:
             started = self._begin(context)
             try:
+                _check_readable(request)
                 response = await behaviour(request, context)
             except BaseException as error:
                 await self._fail(error, context, started)
@@ -120,6 +130,7 @@ class MethodInterceptor:
         async def call(request: Request, context: Context) -> AsyncIterator[Response]:
             started = self._begin(context)
             try:
+                _check_readable(request)
                 async for response in behaviour(request, context):
                     yield response
             except BaseException as error:
@@ -180,3 +191,25 @@ class MethodInterceptor:
         """A fault of ours: the caller learns that much, the log the rest."""
         log.error("fault", method=self._method, exc_info=error)
         return Internal(f"internal error, request id {request_id()}; the server's log has more")
+
+
+def _tolerant(read: Callable[[bytes], Request]) -> Callable[[bytes], Request]:
+    """Gives what cannot be read to the method's handler, which refuses it: grpc alone would
+    answer INTERNAL without a word of why."""
+
+    def deserialize(data: bytes) -> Request:
+        try:
+            return read(data)
+        except DecodeError as error:
+            return error
+
+    return deserialize
+
+
+def _check_readable(request: Request) -> None:
+    if isinstance(request, DecodeError):
+        raise InvalidArgument(
+            "the request cannot be read: it is damaged, or a part of it, such as a filter, is "
+            "nested deeper than any may be; flatten it",
+            reason="UNREADABLE_REQUEST",
+        )

@@ -79,12 +79,16 @@ class Columns:
         """Whether most of it is dead, and it is worth its while to be made anew."""
         return 2 * len(self._dead) > self._slots.size + _SPARE_DEAD
 
+    def empty(self) -> "Columns":
+        """Of the same schema."""
+        return Columns(self.schema, self._language)
+
     def compacted(self) -> "Columns":
         """The same without dead places. Views of this one stay as they are; slots too."""
         alive = np.ones(self._slots.size, bool)
         alive[array_of(self._dead)] = False
         renumbered = np.cumsum(alive) - 1
-        other = Columns(self.schema, self._language)
+        other = self.empty()
         other.keys = self.keys
         other._slots.extend(self._slots.read()[alive])
         places = self._places.read()

@@ -15,6 +15,7 @@ from services.retriever.store.records import (
     DocumentState,
     DocumentWrite,
     Generation,
+    KeyedDocument,
     Passage,
     StoredDocument,
     TextChange,
@@ -86,8 +87,10 @@ class Store(Protocol):
         ...
 
     def delete_documents(
-        self, generation: Generation, ids: Sequence[str]
-    ) -> Future[list[Deletion]]: ...
+        self, generation: Generation, ids: Sequence[str], versions: Sequence[int] | None = None
+    ) -> Future[list[Deletion]]:
+        """With `versions`, one an id: a document of another version stays."""
+        ...
 
     def document_states(self, generation: Generation, ids: Sequence[str]) -> list[DocumentState]:
         """Of the documents that are there, in no order."""
@@ -121,6 +124,14 @@ class Store(Protocol):
 
     def changes(self, generation: Generation, shard: int, after_seq: int) -> Iterator[Change]:
         """The log of a shard beyond a sequence: one change a document, in their order."""
+        ...
+
+    def metadata(self, generation: Generation, shard: int) -> Iterator[tuple[int, bytes | None]]:
+        """The key of each row of a shard, ascending, with its metadata; None: a tombstone."""
+        ...
+
+    def keyed_documents(self, generation: Generation, keys: Sequence[int]) -> list[KeyedDocument]:
+        """Those of the documents that are there, in no order."""
         ...
 
     def texts(self, generation: Generation, shard: int, after_seq: int) -> Iterator[TextChange]:

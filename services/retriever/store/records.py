@@ -194,6 +194,16 @@ class StoredDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyedDocument:
+    """A version of a document as the columns of filters know it."""
+
+    key: int
+    id: str
+    version: int
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentPage:
     """`more`: there are documents beyond the last one."""
 

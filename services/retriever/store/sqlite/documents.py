@@ -66,12 +66,19 @@ def update(
 
 
 def delete(
-    connection: sqlite3.Connection, generation: Generation, ids: Sequence[str], now_ns: int
+    connection: sqlite3.Connection,
+    generation: Generation,
+    ids: Sequence[str],
+    now_ns: int,
+    versions: Sequence[int] | None = None,
 ) -> Written[list[Deletion]]:
-    """Leaves tombstones; an id that is not there is no change."""
+    """Leaves tombstones; an id that is not there, or has another version, is no change."""
     _check_generation(connection, generation)
     known = rows.existing(connection, generation.key, ids)
     there = {item.id: item for item in known.values() if not item.deleted}
+    if versions is not None:
+        asked = dict(zip(ids, versions, strict=True))
+        there = {key: item for key, item in there.items() if item.version == asked[key]}
     changes = _bury(connection, generation.key, list(there.values()), now_ns)
     buried = dict(zip(there, changes, strict=True))
     last = positions.last(connection, generation.key)

@@ -13,6 +13,7 @@ from services.retriever.store.records import (
     DocumentPage,
     DocumentState,
     Generation,
+    KeyedDocument,
     Passage,
     Position,
     Receipt,
@@ -142,6 +143,30 @@ def changes(
             )
         vectors = np.frombuffer(b"".join(data), "<f2").reshape(len(ids), dimensions)
         yield Change(position, key, np.array(ids, np.int64), vectors, metadata=metadata)
+
+
+def metadata(
+    connection: sqlite3.Connection, generation: Generation, shard: int
+) -> Iterator[tuple[int, bytes | None]]:
+    rows = connection.execute(
+        "SELECT key, deleted, metadata FROM document WHERE generation_key = ? AND shard = ?"
+        " ORDER BY key",
+        (generation.key, shard),
+    )
+    for key, deleted, data in rows:
+        yield key, None if deleted else data
+
+
+def keyed_documents(
+    connection: sqlite3.Connection, generation: Generation, keys: Sequence[int], now_ns: int
+) -> list[KeyedDocument]:
+    rows = connection.execute(
+        "SELECT key, id, version, metadata FROM document WHERE generation_key = ? AND NOT deleted"
+        " AND (expires_ns IS NULL OR expires_ns > ?)"
+        " AND key IN (SELECT value FROM json_each(?))",
+        (generation.key, now_ns, json.dumps(list(keys))),
+    )
+    return [KeyedDocument(*row) for row in rows]
 
 
 def texts(

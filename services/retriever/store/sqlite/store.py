@@ -22,6 +22,7 @@ from services.retriever.store.records import (
     DocumentState,
     DocumentWrite,
     Generation,
+    KeyedDocument,
     Passage,
     StoredDocument,
     TextChange,
@@ -113,10 +114,12 @@ class SqliteStore:
         )
 
     def delete_documents(
-        self, generation: Generation, ids: Sequence[str]
+        self, generation: Generation, ids: Sequence[str], versions: Sequence[int] | None = None
     ) -> Future[list[Deletion]]:
         return self._commits.submit(
-            lambda connection: documents.delete(connection, generation, ids, self._clock()),
+            lambda connection: documents.delete(
+                connection, generation, ids, self._clock(), versions
+            ),
             _SMALL_WRITE_BYTES + sum(map(len, ids)),
         )
 
@@ -159,6 +162,14 @@ class SqliteStore:
     def changes(self, generation: Generation, shard: int, after_seq: int) -> Iterator[Change]:
         with self._reading() as connection:
             yield from reads.changes(connection, generation, shard, after_seq)
+
+    def metadata(self, generation: Generation, shard: int) -> Iterator[tuple[int, bytes | None]]:
+        with self._reading() as connection:
+            yield from reads.metadata(connection, generation, shard)
+
+    def keyed_documents(self, generation: Generation, keys: Sequence[int]) -> list[KeyedDocument]:
+        with self._reading() as connection:
+            return reads.keyed_documents(connection, generation, keys, self._clock())
 
     def texts(self, generation: Generation, shard: int, after_seq: int) -> Iterator[TextChange]:
         with self._reading() as connection:
