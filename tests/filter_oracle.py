@@ -1,7 +1,8 @@
 """Random schemas, metadata and filters, and what filters mean, document by document."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from services.retriever.lexical.analyzers import analyzer, prepared
 from services.retriever.store.records import FieldSchema, FieldType
@@ -152,7 +153,7 @@ def _plain(item: MetadataValue | None, type_: FieldType) -> list[object] | None:
 
 
 def _within(asked: filter_pb2.RangeCondition, have: object, type_: FieldType) -> bool:
-    checks = {
+    checks: dict[str, Callable[[Any, Any], bool]] = {
         "greater_than": lambda a, b: a > b,
         "at_least": lambda a, b: a >= b,
         "less_than": lambda a, b: a < b,
@@ -161,5 +162,5 @@ def _within(asked: filter_pb2.RangeCondition, have: object, type_: FieldType) ->
     return all(
         check(have, _one(getattr(asked, name), type_))
         for name, check in checks.items()
-        if asked.HasField(name)
+        if asked.HasField(name)  # type: ignore[arg-type]
     )

@@ -15,8 +15,8 @@ from services.retriever.filters.conditions import Condition
 from services.retriever.filters.deletion import delete_matching
 from services.retriever.metadata import stored
 from services.retriever.search import search_views
-from services.retriever.store.interface import Store
 from services.retriever.store.records import CollectionUpdate, FieldSchema, FieldType
+from services.retriever.store.sqlite.store import SqliteStore
 from sirdar.v1.document_pb2 import MetadataValue
 from sirdar.v1.filter_pb2 import Filter
 from tests import filter_oracle as oracle
@@ -257,7 +257,7 @@ def test_deleting_by_filter_leaves_what_was_rewritten_meanwhile(
         plain = type(it.store).delete_documents
         rewritten: list[str] = []
 
-        def between(self: Store, generation, ids, versions=None):  # type: ignore[no-untyped-def]
+        def between(self: SqliteStore, generation, ids, versions=None):  # type: ignore[no-untyped-def]
             if not rewritten:
                 rewritten.extend(ids[:2])
                 # One that no longer meets the filter, and one that still does.

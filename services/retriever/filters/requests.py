@@ -60,8 +60,9 @@ class _Reader:
 
     def condition(self, message: filter_pb2.Filter, path: str, level: int) -> Condition:
         if level > MAX_LEVELS:
+            # The path of what is too deep is too long to be read.
             raise InvalidArgument.field(
-                path, f"must be nested at most {MAX_LEVELS} levels deep; flatten the filter"
+                self._root, f"must be nested at most {MAX_LEVELS} levels deep; flatten the filter"
             )
         read: Condition
         match message.WhichOneof("condition"):
@@ -78,6 +79,7 @@ class _Reader:
             case "range":
                 read = self._range(message.range, f"{path}.range")
             case "exists":
+                self._count(1, f"{path}.exists")
                 read = Exists(self._field(message.exists.field, f"{path}.exists"))
             case "contains":
                 read = self._contains(message.contains, f"{path}.contains")
@@ -90,7 +92,6 @@ class _Reader:
     ) -> tuple[Condition, ...]:
         if not message.filters:
             raise InvalidArgument.field(f"{path}.filters", "must have at least one filter")
-        self._count(len(message.filters), f"{path}.filters")
         return tuple(
             self.condition(item, f"{path}.filters[{at}]", level + 1)
             for at, item in enumerate(message.filters)
@@ -146,6 +147,7 @@ class _Reader:
         return Bound(value, inclusive=given[0] == names[1])
 
     def _contains(self, message: filter_pb2.ContainsCondition, path: str) -> Contains:
+        self._count(1, f"{path}.text")
         field = self._field(message.field, path)
         if field.type is not FieldType.TEXT:
             raise InvalidArgument.field(
@@ -186,7 +188,7 @@ class _Reader:
         if self._values > MAX_VALUES:
             raise InvalidArgument.field(
                 path,
-                f"makes more than the {MAX_VALUES} values and conditions that {self._root} may "
+                f"makes more than the {MAX_VALUES} values that {self._root} may "
                 "have; split it into several calls",
             )
 
