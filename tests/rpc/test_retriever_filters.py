@@ -224,7 +224,7 @@ NO_TIME.timestamp_value.nanos = -1
         (spread_values(), "filter.any_of.filters[3].one_of.values", str(MAX_VALUES)),
         (
             nested(MAX_LEVELS + 1),
-            "filter" + ".none_of.filters[0]" * MAX_LEVELS,
+            "filter",
             str(MAX_LEVELS),
         ),
     ],
