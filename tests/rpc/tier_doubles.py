@@ -33,7 +33,9 @@ from sirdar.v1 import (
 SPACE = common_pb2.EmbeddingSpace(
     model=common_pb2.ModelRef(name="double"), dimensions=2, fingerprint="f1"
 )
-VECTOR = common_pb2.Vector(data=b"\0" * 4, dtype=common_pb2.DTYPE_FLOAT16, dimensions=2)
+VECTOR = common_pb2.Vector(
+    data=struct.pack("<2e", 0.0, 1.0), dtype=common_pb2.DTYPE_FLOAT16, dimensions=2
+)
 
 
 @dataclass
@@ -104,7 +106,9 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
             if document.id in self.refused_ids:
                 item.error.CopyFrom(to_status(self.refused_ids[document.id]))
             else:
-                item.embedded.passages.add(span=common_pb2.Span(start=0, end=1), vector=VECTOR)
+                item.embedded.passages.add(
+                    span=common_pb2.Span(start=0, end=len(document.text)), vector=VECTOR
+                )
         return response
 
     async def ListModels(self, request: Any, context: Any) -> Any:
