@@ -7,15 +7,17 @@ import base64
 import os
 import shutil
 import zlib
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.retriever.build import BuiltFile, BuiltIndex
 from services.retriever.checksum import checksum
@@ -29,19 +31,22 @@ FORMAT_VERSION = 2
 _MANIFEST = "manifest.json"
 
 
-class _File(BaseModel):
+class SegmentFile(BaseModel):
+    """A file of a shard; `checksum` is that of `checksum.checksum`."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
+    # Never a path that leads elsewhere: manifests come from other machines too.
+    name: str = Field(pattern=r"^[0-9A-Za-z_-][0-9A-Za-z_.-]*$")
     bytes: int
     checksum: str
 
 
 class _Segment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-    index: _File
-    rows: _File
+    index: SegmentFile
+    rows: SegmentFile
     # float16 vectors beside a quantized index.
-    exact: _File | None = None
+    exact: SegmentFile | None = None
     vectors: int
     # In format 1 the kind of all segments is the manifest's.
     kind: str = ""
@@ -51,7 +56,7 @@ class _Segment(BaseModel):
     live: str
 
     @property
-    def files(self) -> tuple[_File, ...]:
+    def files(self) -> tuple[SegmentFile, ...]:
         return tuple(file for file in (self.index, self.rows, self.exact) if file)
 
 
@@ -65,6 +70,10 @@ class _Manifest(BaseModel):
     covered_seq: int
     segments: tuple[_Segment, ...]
 
+    @property
+    def files(self) -> tuple[SegmentFile, ...]:
+        return tuple(file for segment in self.segments for file in segment.files)
+
 
 @dataclass(frozen=True, slots=True)
 class SealedState:
@@ -74,7 +83,18 @@ class SealedState:
     covered_seq: int
 
 
+@dataclass(frozen=True, slots=True)
+class HeldFiles:
+    """A manifest as it is on disk, empty where there is none, and what it names, open."""
+
+    manifest: bytes
+    covered_seq: int
+    files: tuple[tuple[SegmentFile, BinaryIO], ...]
+
+
 class ShardFolder:
+    """`record` is called by one thread, `held` by any; the rest while the shard is opened."""
+
     def __init__(
         self, path: Path, generation_key: int, shard: int, index_kind: str, dimensions: int
     ) -> None:
@@ -87,6 +107,8 @@ class ShardFolder:
         self._dimensions = dimensions
         # The entry of each segment, less what is dead in it.
         self._segments: dict[str, _Segment] = {}
+        # Of the manifest and of taking away what it does not name any more.
+        self._lock = Lock()
 
     @property
     def segment_bytes(self) -> int:
@@ -106,6 +128,7 @@ class ShardFolder:
             log.warning("segments are ahead of the store", folder=str(self.path))
             manifest = None
         views: list[SealedView] = []
+        self._segments = {}
         whole = True
         for segment in manifest.segments if manifest else ():
             view = self._open_segment(segment)
@@ -164,15 +187,52 @@ class ShardFolder:
             ),
         )
         self.path.mkdir(parents=True, exist_ok=True)
-        write_durably(self.path / _MANIFEST, manifest.model_dump_json(indent=1).encode())
-        for name in set(self._segments).difference(view.segment.name for view in views):
-            # A merge took its place; searches that are under way keep their mapping.
-            for file in self._segments.pop(name).files:
-                (self.path / file.name).unlink(missing_ok=True)
+        with self._lock:
+            write_durably(self.path / _MANIFEST, manifest.model_dump_json(indent=1).encode())
+            for name in set(self._segments).difference(view.segment.name for view in views):
+                # A merge took its place; searches that are under way keep their mapping.
+                for file in self._segments.pop(name).files:
+                    (self.path / file.name).unlink(missing_ok=True)
 
-    def _take(self, file: Path, name: str, built: BuiltFile) -> _File:
+    @contextmanager
+    def held(self) -> Iterator[HeldFiles]:
+        """The files of the manifest, open inside the block: a merge leaves them to it.
+
+        Raises OSError, DataLoss where the manifest is damaged.
+        """
+        with ExitStack() as stack:
+            with self._lock:
+                try:
+                    content = (self.path / _MANIFEST).read_bytes()
+                except FileNotFoundError:
+                    held = HeldFiles(b"", 0, ())
+                else:
+                    manifest = self._parse(content)
+                    files = tuple(
+                        (file, stack.enter_context((self.path / file.name).open("rb")))
+                        for file in manifest.files
+                    )
+                    held = HeldFiles(content, manifest.covered_seq, files)
+            yield held
+
+    def needs(self, manifest: bytes) -> list[SegmentFile]:
+        """The files of a manifest that are not here.
+
+        Raises DataLoss where it is damaged, of another shard or of another format.
+        """
+        here = {file.name: file for entry in self._segments.values() for file in entry.files}
+        return [file for file in self._parse(manifest).files if here.get(file.name) != file]
+
+    def replace(self, manifest: bytes, folder: Path) -> None:
+        """Takes a manifest, with the files that were needed and are now in `folder`, in the
+        place of what is here; to be opened again. Raises DataLoss, OSError."""
+        for file in self.needs(manifest):
+            (folder / file.name).rename(self.path / file.name)
+        write_durably(self.path / _MANIFEST, manifest)
+
+    def _take(self, file: Path, name: str, built: BuiltFile) -> SegmentFile:
         file.rename(self.path / name)
-        return _File(name=name, bytes=built.bytes, checksum=built.checksum)
+        return SegmentFile(name=name, bytes=built.bytes, checksum=built.checksum)
 
     def _map(self, entry: _Segment) -> SealedSegment:
         files = SegmentFiles(
@@ -185,17 +245,22 @@ class ShardFolder:
 
     def _read_manifest(self) -> _Manifest | None:
         try:
-            manifest = _Manifest.model_validate_json((self.path / _MANIFEST).read_bytes())
+            return self._parse((self.path / _MANIFEST).read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValidationError) as error:
+        except (OSError, DataLoss) as error:
             log.warning("segments are built again", folder=str(self.path), error=str(error))
             return None
+
+    def _parse(self, content: bytes) -> _Manifest:
+        try:
+            manifest = _Manifest.model_validate_json(content)
+        except ValidationError as error:
+            raise DataLoss(f"the manifest of {self.path} is damaged: {error}") from error
         mine = (self._generation_key, self._shard, self._index_kind)
         theirs = (manifest.generation_key, manifest.shard, manifest.index_kind)
         if mine != theirs or not 1 <= manifest.format <= FORMAT_VERSION:
-            log.warning("segments are of another shard or format", folder=str(self.path))
-            return None
+            raise DataLoss(f"the segments of {self.path} are of another shard or format")
         if manifest.format == FORMAT_VERSION:
             return manifest
         kind = {"kind": manifest.index_kind}

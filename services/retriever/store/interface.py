@@ -139,6 +139,18 @@ class Store(Protocol):
         their order."""
         ...
 
+    def identity(self) -> str:
+        """Tells this store from every other."""
+        ...
+
+    def snapshots(self, generation: Generation) -> list[str]:
+        """The names of the snapshots of its indexes that are known, in order."""
+        ...
+
+    def keep_snapshots(self, generation: Generation, names: Sequence[str]) -> Future[None]:
+        """From now on these snapshots are known, and no other of the generation."""
+        ...
+
     def close(self) -> None:
         """Commits what waits, then closes. Idempotent."""
         ...

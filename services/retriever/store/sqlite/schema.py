@@ -3,6 +3,18 @@
 FORMAT_VERSION = 3
 APPLICATION_ID = 0x53495244
 
+# What tells this store from every other, and which snapshots of its indexes it knows: one that
+# it does not know is of another past, in which the store was not restored from a backup.
+_SNAPSHOTS = (
+    "CREATE TABLE store (identity TEXT NOT NULL) STRICT",
+    "INSERT INTO store VALUES (lower(hex(randomblob(16))))",
+    """CREATE TABLE snapshot (
+        generation_key INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        PRIMARY KEY (generation_key, name)
+    ) STRICT, WITHOUT ROWID""",
+)
+
 # A generation's rows are their own log: each write takes the next `seq` of its shard, and
 # a deleted document stays as a row without text (its tombstone) under the seq of the
 # deletion. `text` comes last, so that reading the rest does not walk its overflow pages.
@@ -81,6 +93,7 @@ STATEMENTS = (
         passage_id INTEGER PRIMARY KEY REFERENCES passage ON DELETE CASCADE,
         data BLOB NOT NULL
     ) STRICT""",
+    *_SNAPSHOTS,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {FORMAT_VERSION}",
 )
@@ -97,5 +110,6 @@ MIGRATIONS = {
         # Behind `text`: where it is null, SQLite knows it from the head of the row.
         "ALTER TABLE document ADD COLUMN expires_ns INTEGER",
         "CREATE INDEX document_expiry ON document (expires_ns) WHERE expires_ns IS NOT NULL",
+        *_SNAPSHOTS,
     ),
 }

@@ -28,7 +28,13 @@ from services.retriever.store.records import (
     TextChange,
     WriteResult,
 )
-from services.retriever.store.sqlite import collections, documents, positions, reads
+from services.retriever.store.sqlite import (
+    collections,
+    documents,
+    positions,
+    reads,
+    snapshots,
+)
 from services.retriever.store.sqlite.commit import CommitThread
 from services.retriever.store.sqlite.connection import open_reader, open_writer, storage_error
 from sirdar.errors import SirdarError
@@ -174,6 +180,19 @@ class SqliteStore:
     def texts(self, generation: Generation, shard: int, after_seq: int) -> Iterator[TextChange]:
         with self._reading() as connection:
             yield from reads.texts(connection, generation, shard, after_seq)
+
+    def identity(self) -> str:
+        with self._reading() as connection:
+            return snapshots.identity(connection)
+
+    def snapshots(self, generation: Generation) -> list[str]:
+        with self._reading() as connection:
+            return snapshots.known(connection, generation)
+
+    def keep_snapshots(self, generation: Generation, names: Sequence[str]) -> Future[None]:
+        return self._commits.submit(
+            lambda connection: snapshots.keep(connection, generation, names), _SMALL_WRITE_BYTES
+        )
 
     def close(self) -> None:
         if self._closed:
