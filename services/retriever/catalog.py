@@ -15,7 +15,8 @@ from services.retriever.recall.auditor import Auditor
 from services.retriever.sealer import Sealer
 from services.retriever.segment import SegmentView
 from services.retriever.shard import Shard, ShardState
-from services.retriever.shard_folder import ShardFolder
+from services.retriever.shard_folder import SealedState, ShardFolder
+from services.retriever.snapshots.snapshots import Snapshots
 from services.retriever.store.interface import Store
 from services.retriever.store.records import Change, Collection, FieldSchema, Generation
 from sirdar.errors import NotFound
@@ -91,12 +92,14 @@ class Catalog:
         *,
         seal_vectors: int,
         auditor: Auditor | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._segments = segments
         self._sealer = sealer
         self._indexer = indexer
         self._seal_vectors = seal_vectors
         self._auditor = auditor
+        self._snapshots = snapshots
         self._by_name: dict[tuple[str, str], OpenCollection] = {}
         self._by_generation: dict[int, OpenCollection] = {}
 
@@ -147,7 +150,7 @@ class Catalog:
                     collection.lexical.language,
                     committed[shard.number],
                 )
-            state = shard.folder.open(committed[shard.number])
+            state = self._sealed(collection, shard, store, committed[shard.number])
             shard.restore(state)
             _replay(shard, store, state.covered_seq)
             if collection.schema:
@@ -202,6 +205,20 @@ class Catalog:
                 _apply(collection, shard, of_shard)
                 if shard.lexical is not None:
                     self._indexer.feed(shard.lexical, of_shard)
+
+    def _sealed(
+        self, collection: Collection, shard: Shard, store: Store, committed_seq: int
+    ) -> SealedState:
+        """What is sealed of a shard: from a snapshot, where much is to be replayed without."""
+        folder = shard.folder
+        state = folder.open(committed_seq)
+        if (
+            self._snapshots is not None
+            and committed_seq - state.covered_seq > self._seal_vectors
+            and self._snapshots.restore(collection, store, shard.number, folder, state.covered_seq)
+        ):
+            state = folder.open(committed_seq)
+        return state
 
     def _shard(self, generation: Generation, number: int) -> Shard:
         path = self._segments / str(generation.key) / str(number)

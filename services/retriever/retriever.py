@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -27,6 +27,9 @@ from services.retriever.sealer import Sealer
 from services.retriever.search import SearchAnswer, Searcher, SearchRequest
 from services.retriever.settings import RetrieverSettings
 from services.retriever.shard import Shard, ShardState
+from services.retriever.snapshots.location import SnapshotLocation
+from services.retriever.snapshots.snapshots import Snapshots
+from services.retriever.snapshots.taking import Snapshot
 from services.retriever.store.interface import Store
 from services.retriever.store.records import (
     Collection,
@@ -47,7 +50,7 @@ from services.retriever.store.sqlite.store import SqliteStore
 from services.retriever.sweeper import Sweeper
 from services.runtime.cpu import available_cpus
 from services.runtime.deadline import deadline
-from sirdar.errors import ResourceExhausted
+from sirdar.errors import NotFound, ResourceExhausted
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -106,6 +109,15 @@ class CoveredAnswer:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What goes on beside the calls."""
+
+    indexer: Indexer
+    auditor: Auditor
+    snapshots: Snapshots
+
+
 class Retriever:
     """What the servicer calls. Everything that blocks runs in threads."""
 
@@ -115,16 +127,16 @@ class Retriever:
         catalog: Catalog,
         searcher: Searcher,
         words: LexicalSearcher,
-        indexer: Indexer,
-        auditor: Auditor,
+        background: Background,
         settings: RetrieverSettings,
     ) -> None:
         self.catalog = catalog
-        self.auditor = auditor
+        self.auditor = background.auditor
+        self._snapshots = background.snapshots
         self._store = store
         self._searcher = searcher
         self._words = words
-        self._indexer = indexer
+        self._indexer = background.indexer
         self._max_lexical_behind = settings.max_lexical_behind
         self._pool = ThreadPoolExecutor(settings.read_threads, "retriever-read")
         self._max_full_segments = settings.max_full_segments
@@ -154,8 +166,9 @@ class Retriever:
     async def delete_collection(self, namespace: str, name: str) -> None:
         def delete() -> None:
             with self._collections_lock:
-                self._store.delete_collection(namespace, name).result()
+                generation = self._store.delete_collection(namespace, name).result()
                 self.catalog.remove(namespace, name)
+                self._snapshots.forget(namespace, name, generation, self._store)
 
         await self.in_thread(delete)
 
@@ -169,6 +182,20 @@ class Retriever:
                 return collection
 
         return await self.in_thread(change)
+
+    async def create_snapshot(self, opened: OpenCollection) -> Snapshot:
+        """Raises FailedPrecondition, ResourceExhausted, Unavailable, DataLoss."""
+        collection = await self.collection(opened.namespace, opened.name)
+        return await asyncio.wrap_future(
+            self._snapshots.submit(collection, self._store, opened.shards)
+        )
+
+    def snapshot_all(self) -> None:
+        """Of every collection in which something was sealed since the last one."""
+        for collection in self._store.all_collections():
+            with suppress(NotFound):
+                opened = self.catalog.get(collection.namespace, collection.name)
+                self._snapshots.take_changed(collection, self._store, opened.shards)
 
     async def collection(self, namespace: str, name: str) -> Collection:
         return await self.in_thread(lambda: self._store.collection(namespace, name))
@@ -329,12 +356,15 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
             max_waiting_bytes=settings.max_waiting_lexical_bytes,
         )
         auditor = Auditor(cpus=available_cpus())
+        location = SnapshotLocation(settings.snapshot_url) if settings.snapshot_url else None
+        snapshots = Snapshots(location, kept=settings.snapshots_kept)
         catalog = Catalog(
             folder.segments,
             sealer,
             indexer,
             seal_vectors=settings.seal_vectors,
             auditor=auditor,
+            snapshots=snapshots,
         )
         store = SqliteStore(
             folder.database, catalog.apply, max_waiting_bytes=settings.max_waiting_write_bytes
@@ -353,7 +383,8 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
             max_waiting=settings.max_waiting_searches,
         )
         sweeper = Sweeper(store)
-        retriever = Retriever(store, catalog, searcher, words, indexer, auditor, settings)
+        background = Background(indexer, auditor, snapshots)
+        retriever = Retriever(store, catalog, searcher, words, background, settings)
         try:
             started = time.monotonic()
             await retriever.in_thread(lambda: catalog.open_all(store))
@@ -365,12 +396,22 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
             )
             sealer.start()
             auditor.start()
+            snapshots.start(settings.snapshot_interval_seconds, retriever.snapshot_all)
             indexer.start(store)
             sweeper.start()
             yield retriever
         finally:
             await asyncio.to_thread(
-                _close, sweeper, searcher, auditor, words, sealer, retriever, indexer, store
+                _close,
+                snapshots,
+                sweeper,
+                searcher,
+                auditor,
+                words,
+                sealer,
+                retriever,
+                indexer,
+                store,
             )
 
 

@@ -223,6 +223,14 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self._check_size(response.ByteSize(), "passage_ids")
         return response
 
+    async def CreateSnapshot(
+        self, request: pb.CreateSnapshotRequest, context: Any
+    ) -> pb.CreateSnapshotResponse:
+        taken = await self._retriever.create_snapshot(self._collection(request))
+        return pb.CreateSnapshotResponse(
+            url=taken.url, bytes=taken.size_bytes, covered_seqs=taken.covered_seqs
+        )
+
     async def ListShards(
         self, request: pb.ListShardsRequest, context: Any
     ) -> pb.ListShardsResponse:

@@ -63,6 +63,14 @@ class RetrieverSettings(ServerSettings):
     max_consistency_wait_seconds: float = Field(default=10.0, gt=0)
     """How long a read without a deadline waits for the writes that it must see."""
 
+    snapshot_url: str | None = None
+    """Where snapshots of sealed segments are: `file:///...`, `s3://...` or another URL that fsspec
+    knows; unset: nowhere. Credentials come from the environment, as fsspec takes them."""
+    snapshot_interval_seconds: float | None = Field(default=None, gt=0)
+    """How often a snapshot of each collection that changed is taken; unset: when asked only."""
+    snapshots_kept: int = Field(default=3, ge=1)
+    """Older snapshots of a collection are deleted."""
+
     @field_validator("lexical_language")
     @classmethod
     def _known(cls, language: str) -> str:

@@ -17,6 +17,7 @@ from services.retriever.catalog import Catalog, OpenCollection
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.sealer import Sealer
 from services.retriever.search import search_views
+from services.retriever.snapshots.snapshots import Snapshots
 from services.retriever.store.records import Collection
 from services.retriever.store.sqlite.store import SqliteStore
 from sirdar.errors import ResourceExhausted
@@ -29,13 +30,16 @@ SEAL_SECONDS = 60
 class Opened:
     """A catalog over a store in a folder, and the vectors that should be found in it."""
 
-    def __init__(self, folder: Path, index_kind: str = "hnsw") -> None:
+    def __init__(
+        self, folder: Path, index_kind: str = "hnsw", snapshots: Snapshots | None = None
+    ) -> None:
         self.sealer = Sealer(build_threads=1, quiet_seconds=0.05)
         self.catalog = Catalog(
             folder / "segments",
             self.sealer,
             Indexer(max_writers=1, max_readers=1, max_waiting_bytes=2**20),
             seal_vectors=SEAL_VECTORS,
+            snapshots=snapshots,
         )
         self.store = SqliteStore(
             folder / "store.sqlite3", self.catalog.apply, max_waiting_bytes=2**26

@@ -1,0 +1,2 @@
+"""Copies of sealed segments in a folder or object store, so that a new replica downloads them
+instead of building them again."""
