@@ -57,6 +57,7 @@ _TARGET = 0.8
 _SMOOTHING = 0.3
 _FIRST_COST_SECONDS = 0.001
 _STEP_SECONDS = 0.005
+_PAUSE_SECONDS = 0.05
 
 
 class _Answer(Protocol):
@@ -236,7 +237,8 @@ class Auditor:
                 return False
             if delay == 0:
                 return True
-            self._closing.wait(delay)
+            # And a little more: waking up to find the time not yet there is paid for too.
+            self._closing.wait(delay + _PAUSE_SECONDS)
         return False
 
     def _record(self, tracked: _Tracked, k: int, recall: float) -> None:
