@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
+from services.retriever.filters.allowed import Allowed
 from services.retriever.recall import auditor as auditing
 from services.retriever.recall.auditor import Auditor, CollectionRecall
 from services.retriever.recall.budget import CpuBudget
