@@ -104,7 +104,7 @@ class SealedView:
         if rows is not None and len(rows) <= _GATHERED_ROWS:
             FILTERED.labels("gather").inc(len(queries))
             return self._gather(queries, rows[self._are_live(rows)], k)
-        among = self._among(allowed)
+        among = self.among(allowed)
         live = among.rows - among.dead
         if ef_search is None or live <= max(
             ef_search * _ROWS_PER_EF, min(among.rows // _SCANNED_SHARE, _SCANNED_ROWS)
@@ -115,8 +115,7 @@ class SealedView:
         FILTERED.labels("walk").inc(len(queries))
         return among._search(queries, k, math.ceil(ef_search * among.rows / live))
 
-    def _among(self, allowed: Allowed) -> "SealedView":
-        """The view of the allowed rows alone: others are as good as dead."""
+    def among(self, allowed: Allowed) -> "SealedView":
         mask = allowed.mask(self.segment.document_keys, self.segment.slots)
         bits = np.packbits(mask, bitorder="little")
         return SealedView(self.segment, bits if self.live_bits is None else bits & self.live_bits)

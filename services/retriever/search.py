@@ -221,11 +221,9 @@ class Searcher:
         )
         views = [shard.view for shard in first.shards]
         found = search_views(views, queries, first.candidates, first.exact, first.condition)
-        plain = not first.exact and first.condition is None
-        if self._auditor is not None and plain and first.shards:
-            self._auditor.offer(
-                first.shards[0].generation.key, views, queries, first.candidates, found
-            )
+        if self._auditor is not None and not first.exact and first.shards:
+            key = first.shards[0].generation.key
+            self._auditor.offer(key, views, queries, first.candidates, found, first.condition)
         pending = sum(
             max(0, shard.committed_seq - view.applied_seq)
             for shard, view in zip(first.shards, views, strict=True)

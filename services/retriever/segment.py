@@ -69,6 +69,10 @@ class SegmentView(Protocol):
         """As `search`, of the rows from `start` to before `end`, compared with each of them."""
         ...
 
+    def among(self, allowed: Allowed) -> "SegmentView":
+        """The view in which the rows of other documents are dead."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class GrowingView:
@@ -117,6 +121,12 @@ class GrowingView:
             RowSlots(),
         )
         return part.search(queries, k, None)
+
+    def among(self, allowed: Allowed) -> "GrowingView":
+        mask = allowed.mask(self.document_keys, self.slots)
+        mask[self.dead_rows] = False
+        dead = np.flatnonzero(~mask)
+        return GrowingView(self.vectors, self.ids, self.document_keys, dead, self.slots)
 
     def _search_among(self, queries: NDArray[np.float32], k: int, allowed: Allowed) -> Hits:
         mask = allowed.mask(self.document_keys, self.slots)

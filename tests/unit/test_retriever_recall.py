@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
+from services.retriever.filters import requests
 from services.retriever.filters.allowed import Allowed
 from services.retriever.recall import auditor as auditing
 from services.retriever.recall.auditor import Auditor, CollectionRecall
@@ -23,6 +24,7 @@ from services.retriever.search import Found, search_views
 from services.retriever.segment import NO_PASSAGE, GrowingSegment, Hits
 from services.retriever.shard import ShardView
 from tests.retriever_data import DIMENSIONS, vectors
+from tests.unit.test_retriever_filters import RANK, library, rank_filter, ranked
 from tests.unit.test_retriever_shards import opened, queries
 
 KEY = 1
@@ -174,8 +176,14 @@ def test_the_recall_of_segments_in_which_a_fifth_is_not_found(
 ) -> None:
     whole = SealedView.search
 
-    def part(self: SealedView, queries: NDArray[np.float32], k: int, ef_search: int | None) -> Hits:
-        hits = whole(self, queries, k, ef_search)
+    def part(
+        self: SealedView,
+        queries: NDArray[np.float32],
+        k: int,
+        ef_search: int | None,
+        allowed: Allowed | None = None,
+    ) -> Hits:
+        hits = whole(self, queries, k, ef_search, allowed)
         if ef_search is not None:
             lost = hits.ids % 5 == 0
             hits.scores[lost], hits.ids[lost] = -np.inf, NO_PASSAGE
@@ -227,7 +235,7 @@ def test_what_scores_the_same_is_as_right() -> None:
     rows = np.concatenate([np.repeat(vectors(1, seed=15), 50, axis=0), vectors(50, seed=16)])
     view = view_of(rows, removed=[0, 1, 2])
     query = rows[:1].astype(np.float32)
-    again = ExactSearch(view.segments, query, 10)
+    again = ExactSearch([view], query, 10)
     while not again.done:
         again.step()
     score = float(query[0] @ query[0])
@@ -244,7 +252,7 @@ def test_what_scores_the_same_is_as_right() -> None:
 
 
 def test_fewer_live_passages_than_asked_for_and_none() -> None:
-    few = ExactSearch(view_of(vectors(4)).segments, queries(1), 10)
+    few = ExactSearch([view_of(vectors(4))], queries(1), 10)
     while not few.done:
         few.step()
     assert few.recall(few.scores[:2], few.ids[:2]) == 0.5
@@ -264,7 +272,7 @@ def test_long_segments_are_searched_in_steps(
         books.index([f"new{at}" for at in range(90)], seed=18)
         views = [shard.view for shard in books.books.shards]
         for query in np.split(queries(4), 4):
-            again = ExactSearch([part for view in views for part in view.segments], query, 10)
+            again = ExactSearch(views, query, 10)
             steps = 0
             while not again.done:
                 again.step()
@@ -272,6 +280,35 @@ def test_long_segments_are_searched_in_steps(
             (exact,) = search_views(views, query, 10, True)
             assert steps > 15
             assert again.ids.tolist() == exact.ids
+
+
+def test_filtered_queries_are_searched_again_with_their_filter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.retriever.recall.exact._STEP_VALUES", 100 * DIMENSIONS)
+    it = library(tmp_path, {})
+    try:
+        it.set_schema(RANK)
+        it.put([f"d{at}" for at in range(700)], ranked(700), 21)
+        it.seal()
+        it.drop([f"d{at}" for at in range(0, 700, 3)])
+        it.put([f"new{at}" for at in range(90)], ranked(90), 22)
+        condition = requests.condition(rank_filter(40, 400), [RANK])
+        views = [shard.view for shard in it.books.shards]
+        assert all(len(view.segments) > 1 for view in views)
+        for query in np.split(queries(4), 4):
+            again = ExactSearch(views, query, 10, condition)
+            while not again.done:
+                again.step()
+            (exact,) = search_views(views, query, 10, True, condition)
+            assert again.ids.tolist() == exact.ids
+        answers = search_views(views, queries(3), 10, False, condition)
+        with auditor() as made:
+            made.offer(KEY, views, queries(3), 10, answers, condition)
+            until(lambda: bool(made.estimates()) and made.estimates()[0].estimate.queries == 3)
+            assert made.estimates()[0].estimate.recall == 1.0
+    finally:
+        it.close()
 
 
 def test_a_flood_is_sampled_less_and_loses_no_search(monkeypatch: pytest.MonkeyPatch) -> None:

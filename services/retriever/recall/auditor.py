@@ -14,6 +14,7 @@ import structlog
 from numpy.typing import NDArray
 from prometheus_client import Counter, Gauge
 
+from services.retriever.filters import conditions
 from services.retriever.recall.budget import Clock, CpuBudget
 from services.retriever.recall.exact import ExactSearch
 from services.retriever.recall.sampler import Sampler
@@ -154,9 +155,11 @@ class Auditor:
         queries: NDArray[np.float32],
         k: int,
         answers: Sequence[_Answer],
+        condition: conditions.Condition | None = None,
     ) -> None:
         """Queries, float32 of shape (n, dimensions), that `views` have just answered with their
-        `k` best, or what they found of them. Costs next to nothing unless one is sampled."""
+        `k` best that meet `condition`, or what they found of them. Costs next to nothing unless
+        one is sampled."""
         tracked = self._tracked.get(generation_key)
         if tracked is None:
             return
@@ -166,10 +169,9 @@ class Auditor:
                 continue
             of_k = min(k, STANDARD_K)
             answer = answers[place]
-            segments = [segment for view in views for segment in view.segments]
             sample = _Sample(
                 tracked,
-                ExactSearch(segments, queries[place : place + 1].copy(), of_k),
+                ExactSearch(views, queries[place : place + 1].copy(), of_k, condition),
                 np.array(answer.scores[:of_k], np.float32),
                 np.array(answer.ids[:of_k], np.int64),
                 self._wall(),
