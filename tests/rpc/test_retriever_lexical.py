@@ -341,7 +341,9 @@ async def test_writes_far_ahead_of_their_words_are_refused(
         await write(stub, *writes[:1])
 
 
-async def test_lost_words_come_from_the_store_again(tmp_path: Path) -> None:
+@pytest.fixture
+async def words_folder(tmp_path: Path) -> Path:
+    """Of a retriever that is closed again, in `tmp_path`; documents a and b had the word."""
     async with retriever(tmp_path) as stub:
         await create(stub, shards=1)
         await write(stub, said("a", "apple"), said("b", "apple"))
@@ -350,11 +352,34 @@ async def test_lost_words_come_from_the_store_again(tmp_path: Path) -> None:
         )
         assert await found(stub, "apple") == ["a"]
     (folder,) = (tmp_path / "segments").glob("*/*/lexical")
-    shutil.rmtree(folder)
+    return folder
+
+
+async def caught_up(stub: Stub) -> list[str]:
+    """What has the word when all words are searched."""
+    for _ in range(600):
+        response = await stub.SearchPassages(words_request("apple"))
+        if not response.missing_lexical_shards:
+            break
+        await asyncio.sleep(0.05)
+    return sorted(await found(stub, "apple"))
+
+
+async def test_lost_words_come_from_the_store_again(tmp_path: Path, words_folder: Path) -> None:
+    shutil.rmtree(words_folder)
     async with retriever(tmp_path) as stub:
         await write(stub, said("c", "apple"))
-        for _ in range(600):
-            await asyncio.sleep(0.05)
-            if not (await stub.SearchPassages(words_request("apple"))).missing_lexical_shards:
-                break
-        assert sorted(await found(stub, "apple")) == ["a", "c"]
+        assert await caught_up(stub) == ["a", "c"]
+
+
+@pytest.mark.parametrize("writes", [False, True])
+async def test_a_damaged_description_of_words_is_mended(
+    tmp_path: Path, words_folder: Path, *, writes: bool
+) -> None:
+    """It has no checksum: it is still JSON, but of another index."""
+    meta = words_folder / "meta.json"
+    meta.write_text(meta.read_text().replace('"words"', '"wordt"'))
+    async with retriever(tmp_path) as stub:
+        if writes:
+            await write(stub, said("c", "apple"))
+        assert await caught_up(stub) == (["a", "c"] if writes else ["a"])

@@ -138,7 +138,7 @@ class LexicalIndex:
             writer.wait_merging_threads()
 
     def is_whole(self) -> bool:
-        return not self.exists or folder.is_whole(self.path)
+        return not self.exists or (folder.is_whole(self.path) and self._can_be_opened())
 
     def remove(self) -> None:
         """Whoever reads it goes on reading what was there."""
@@ -148,6 +148,15 @@ class LexicalIndex:
 
     def size_bytes(self) -> int:
         return folder.size_bytes(self.path)
+
+    def _can_be_opened(self) -> bool:
+        """Whether tantivy takes its description of the index, which has no checksum, for ours."""
+        try:
+            with faults(self.path):
+                tantivy.Index(SCHEMA, path=str(self.path))
+        except (DataLoss, ValueError, OSError):
+            return False
+        return True
 
     def _open(self) -> tantivy.Index:
         if self.exists and not self._checked and not folder.is_whole(self.path):

@@ -78,8 +78,10 @@ class LexicalShard:
     def rebuild(self) -> None:
         """Starts from nothing. Called with `writing`."""
         self.index.remove()
-        self.visible = AppliedSeq()
+        before, self.visible = self.visible, AppliedSeq()
         self._start(0, self.committed_seq)
+        # Who waits goes on, and finds that the shard is not ready.
+        before.advance(self.committed_seq)
 
     def again(self) -> None:
         """What was written since the last commit is lost and comes from the store again.
