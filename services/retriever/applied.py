@@ -5,6 +5,8 @@ from threading import Lock
 
 from sirdar.errors import DeadlineExceeded
 
+_ALL = 2**63 - 1
+
 
 class AppliedSeq:
     """Advanced by one thread, awaited on event loops."""
@@ -13,6 +15,10 @@ class AppliedSeq:
         self.value = 0
         self._lock = Lock()
         self._waiting: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    def release(self) -> None:
+        """Nothing more will be applied here: who waits goes on, now and later, without it."""
+        self.advance(_ALL)
 
     def advance(self, seq: int) -> None:
         with self._lock:

@@ -182,6 +182,7 @@ class Catalog:
         self._by_generation.pop(collection.generation.key, None)
         for shard in collection.shards:
             shard.dropped = True
+            shard.applied.release()
         if self._auditor is not None:
             self._auditor.forget(collection.generation.key)
         self._indexer.forget(shard.lexical for shard in collection.shards if shard.lexical)

@@ -105,6 +105,7 @@ class Indexer:
                 self._active.pop(shard, None)
                 self._writers.pop(shard, None)
             self.readers.drop(shard.index)
+            shard.visible.release()
 
     def feed(self, shard: LexicalShard, changes: Sequence[Change]) -> None:
         """Takes committed changes of a shard. Only queues them."""

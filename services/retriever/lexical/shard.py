@@ -81,7 +81,7 @@ class LexicalShard:
         before, self.visible = self.visible, AppliedSeq()
         self._start(0, self.committed_seq)
         # Who waits goes on, and finds that the shard is not ready.
-        before.advance(self.committed_seq)
+        before.release()
 
     def again(self) -> None:
         """What was written since the last commit is lost and comes from the store again.
