@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup protos check format test demo clean bench-embedder bench-quality bench-reranker bench-retriever bench-smoke proto-image
+.PHONY: setup protos check format test chaos demo clean bench-embedder bench-quality bench-reranker bench-retriever bench-smoke proto-image
 
 setup: $(INSTALLED)
 
@@ -39,6 +39,11 @@ proto-image: setup
 
 test: setup
 	$(BIN)/pytest
+
+# 200,000 random operations with kills against the retriever: SEED=, OPERATIONS=, SECONDS= change it.
+chaos: setup
+	$(BIN)/python -m tests.chaos.model $(if $(SEED),--seed $(SEED)) \
+		$(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 demo: setup
 	$(BIN)/python -m services.stack.demo
