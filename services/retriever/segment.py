@@ -32,6 +32,10 @@ class Hits:
     ids: NDArray[np.int64]
 
 
+def no_hits(queries: int) -> Hits:
+    return Hits(np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64))
+
+
 def best_of(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Hits:
     """The k best of `scores`, (queries, passages), of the passages `ids`, (passages)."""
     if k >= len(ids):

@@ -79,10 +79,13 @@ class Allowed:
     def _slot_mask(self) -> NDArray[np.bool_]:
         """By slot; the last one, which NO_SLOT is, is not allowed."""
         columns, size = self._view.columns, self._view.size
-        slots = columns.slots_of_places(size)
         mask = np.zeros(columns.slots + 1, bool)
+        slots = columns.slots_of_places(size)
         if isinstance(self._places, BitMap):
             mask[slots[array_of(self._places)]] = True
+        elif columns.in_order:
+            mask[:size] = self._places
         else:
-            mask[slots[self._places]] = True
+            # Of the places of a slot the last one counts, as it does to NumPy.
+            mask[slots] = self._places
         return mask

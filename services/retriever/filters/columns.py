@@ -52,6 +52,8 @@ class Columns:
         self._places = Growing(np.int64)
         self._slots = Growing(np.int32)
         self._dead = BitMap()
+        # Each document's slot is its place: none was written twice.
+        self.in_order = True
 
     def apply(self, versions: Iterable[Version]) -> None:
         """Takes what documents are from now on."""
@@ -65,6 +67,7 @@ class Columns:
                 continue
             place = self._slots.size
             self._put(place, metadata)
+            self.in_order = self.in_order and slot == place
             self._slots.append(slot)
             self._places.put(slot, place)
         for column in self._columns.values():
@@ -90,6 +93,7 @@ class Columns:
         renumbered = np.cumsum(alive) - 1
         other = self.empty()
         other.keys = self.keys
+        other.in_order = False
         other._slots.extend(self._slots.read()[alive])
         places = self._places.read()
         other._places.extend(np.where(places == NO_SLOT, NO_SLOT, renumbered[places]))
