@@ -91,6 +91,7 @@ class Bench:
         self.address = stack.addresses["retriever"]
         self.noop_address = noop_stack.addresses[noop.TIER.name]
         self.say(f"drawing {scale.vectors} vectors")
+        self.settled_seconds = _SETTLED_SECONDS
         self._created: list[str] = []
         self.corpus: Corpus = make_corpus(scale.vectors, scale.queries)
 
