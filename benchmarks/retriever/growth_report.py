@@ -140,7 +140,8 @@ def _projection(rows: Sequence[Row]) -> list[str]:
     projections = [project(rows, vectors) for vectors in _PROJECTED]
     lines += [
         f"| {one.vectors:,} | {one.shards} | {one.shard_vectors:,}"
-        f" | {one.memory_bytes / 2**30:,.0f} | {one.nodes} | {one.build_hours:,.1f} | {one.queries_per_second:,.0f} |"
+        f" | {one.memory_bytes / 2**30:,.0f} | {one.nodes} | {one.build_hours:,.1f}"
+        f" | {one.queries_per_second:,.0f} |"
         for one in projections
     ]
     disk = Line.through([(row.vectors, row.disk_bytes) for row in rows])
