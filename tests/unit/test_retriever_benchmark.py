@@ -1,5 +1,8 @@
 """The arithmetic of the retriever's benchmark."""
 
+import math
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
@@ -14,6 +17,7 @@ from benchmarks.retriever.corpus import (
 )
 from benchmarks.retriever.curves import Point, at_recall
 from benchmarks.retriever.filters import asked, truth
+from benchmarks.retriever.growth_report import Row, plot, project, text
 from sirdar.v1 import retriever_pb2 as pb
 
 
@@ -96,3 +100,45 @@ def test_documents_carry_their_vectors_and_fields() -> None:
     (counted,) = write_messages("bench", corpus, [5, 5], first_id=1000)
     ids = [one.document.id for one in pb.WriteDocumentsRequest.FromString(counted).writes]
     assert ids == ["1000", "1001"]
+
+
+def _row(vectors: int, shards: int) -> Row:
+    """Costs that are known: 1 GB and 1,000 bytes a vector, a millisecond of building, and a
+    query that takes a core a millisecond for every factor of ten."""
+    return Row(
+        vectors=vectors,
+        shards=shards,
+        queries_per_second=2 * 1000 / (shards * math.log10(vectors)),
+        recall=0.97,
+        built_seconds=vectors / 1000,
+        resident_bytes=10**9 + 1000 * vectors,
+        peak_bytes=10**9 + 2000 * vectors,
+        disk_bytes=3000 * vectors,
+    )
+
+
+def test_a_projection_follows_from_what_was_measured() -> None:
+    rows = [_row(vectors, shards) for vectors in (10_000, 100_000) for shards in (1, 2, 4)]
+    found = project(rows, 100_000_000)
+    # 48 GiB less the first GB hold 50.5 million vectors.
+    assert found.shards == 2
+    assert found.shard_vectors == 50_000_000
+    assert found.nodes == 4
+    assert found.memory_bytes == pytest.approx(2e9 + 1e11)
+    assert found.build_hours == pytest.approx(50_000 / 3600)
+    assert found.queries_per_second == pytest.approx(64_000 / (2 * math.log10(5e7)))
+
+
+def test_growth_is_not_told_from_one_size() -> None:
+    with pytest.raises(ValueError, match="two sizes"):
+        project([_row(10_000, 1)], 10**8)
+
+
+def test_the_report_has_every_row_and_a_plot_that_can_be_read() -> None:
+    rows = [_row(vectors, shards) for vectors in (10_000, 100_000) for shards in (1, 2, 4)]
+    lines = text(rows).splitlines()
+    assert sum(line.startswith(("| 10,000 |", "| 100,000 |")) for line in lines) == 6
+    assert any(line.startswith("| 1,000,000,000 |") for line in lines)
+    drawn = ElementTree.fromstring(plot(rows))
+    assert len(drawn.findall("{*}polyline")) == 9
+    assert len(drawn.findall("{*}circle")) == 18
