@@ -6,6 +6,7 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -41,10 +42,10 @@ def scrape(port: int) -> dict[str, float]:
     }
 
 
-async def until(
-    read: Callable[[], Awaitable[list[pb.RecallEstimate]]],
-    wanted: Callable[[list[pb.RecallEstimate]], bool],
-) -> list[pb.RecallEstimate]:
+T = TypeVar("T")
+
+
+async def until(read: Callable[[], Awaitable[T]], wanted: Callable[[T], bool]) -> T:
     end = time.monotonic() + WAIT_SECONDS
     while not wanted(found := await read()):
         assert time.monotonic() < end, found

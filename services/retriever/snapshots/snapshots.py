@@ -66,7 +66,10 @@ class Snapshots:
 
         def run() -> None:
             while not self._closing.wait(interval_seconds):
-                take_all()
+                try:
+                    take_all()
+                except SirdarError as error:
+                    log.warning("no snapshots were taken", error=error.message)
 
         self._interval = Thread(target=run, name="snapshot-interval", daemon=True)
         self._interval.start()
