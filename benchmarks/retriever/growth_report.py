@@ -107,6 +107,8 @@ def text(rows: Sequence[Row]) -> str:
         "default, one retriever on two cores that client and server share, words indexed beside",
         "the vectors. Searches are 32 queries a message for ten candidates each, ids only. Made by",
         "`python -m benchmarks.retriever.growth`; the rows are in [growth.jsonl](growth.jsonl).",
+        "Memory is the proportional set size of the server, its builders included; what is built",
+        "includes the five seconds for which a shard must be left alone before its rest is sealed.",
         "",
         "| vectors | shards | queries/s | recall@10 | s until written and built | MiB resident"
         " | MiB at most | MiB on disk |",
@@ -128,8 +130,9 @@ def _projection(rows: Sequence[Row]) -> list[str]:
     lines = [
         "## What 100 million and a billion would take",
         "",
-        f"Computed, not measured: the largest that was measured is {largest:,}. Memory and build",
-        "time grow in proportion to the vectors, the cost of a query in one shard with the",
+        f"Computed, not measured: the largest that was measured is {largest:,} vectors in one",
+        "process; nothing larger, no second node and no network. Memory and build time grow in",
+        "proportion to the vectors, the cost of a query in one shard with the",
         "logarithm of its size, and every query asks every shard. Nodes have 16 cores and 64 GiB,",
         "three quarters of it for vectors; two replicas; one shard a node.",
         "",
@@ -156,9 +159,9 @@ def _projection(rows: Sequence[Row]) -> list[str]:
         "   nothing else of the shard is sealed, so that the exact part grows until writes are",
         "   refused. More and smaller shards a node, or a limit on what a merge takes, come before",
         "   more hardware.",
-        f"2. **The one SQLite file.** {disk.slope:,.0f} bytes a vector on disk are"
-        f" {disk.slope * _PROJECTED[0] / 2**40:.2f} TiB for 100 million, behind one writer; from",
-        "   the second retriever on it must be PostgreSQL.",
+        f"2. **The one SQLite file.** {disk.slope:,.0f} bytes a vector on disk, index files",
+        f"   included, are {disk.slope * _PROJECTED[0] / 2**40:.2f} TiB for 100 million, and one",
+        "   writer takes them in; from the second retriever on it must be PostgreSQL.",
         f"3. **{_MAX_SHARDS} shards a collection** are the limit of the contract.",
         "4. **Memory.** Vectors are mapped, and searched fast only where they are resident:",
         "   `hnsw_sq8` or `ivf_pq` take a half to a tenth.",
