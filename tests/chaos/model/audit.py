@@ -11,7 +11,6 @@ from tests.chaos.model.content import WORDS
 from tests.chaos.model.oracle import CollectionModel, Violation
 from tests.chaos.model.reads import explain_all, list_documents
 from tests.chaos.model.searches import STRONG, Search
-from tests.chaos.model.state import State
 from tests.chaos.model.world import Found, Slot, World
 
 SETTLE_SECONDS = 120.0
@@ -67,12 +66,11 @@ async def _check_documents(world: World, slot: Slot, model: CollectionModel, num
     found = Found(slot, model)
     documents = await list_documents(world, found, (1000, 100, 37)[number % 3])
     known = dict(model.known())
-    expired = any(_expired(state) for states in known.values() for state in states)
     for document, explained in explain_all(model, documents, known).items():
         model.observed(document, explained)
     model.settle_lost()
     # What has expired is not shown any more; it is deleted, and not counted, within seconds.
-    deadline = time.monotonic() + (SETTLE_SECONDS if expired else 0.0)
+    deadline = time.monotonic() + SETTLE_SECONDS
     while fault := await _miscounted(world, model):
         if time.monotonic() > deadline:
             raise Violation(fault)
@@ -131,10 +129,6 @@ def _counts(model: CollectionModel, choose: Callable[[Iterable[int]], int]) -> t
     documents = sum(choose(int(state.live) for state in states) for states in known)
     passages = sum(choose(state.passages for state in states) for states in known)
     return documents, passages, passages
-
-
-def _expired(state: State) -> bool:
-    return state.expires_ns is not None and state.expires_ns <= time.time_ns()
 
 
 def _words_behind(shard: pb.ShardStatus) -> bool:

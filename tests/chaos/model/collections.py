@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from sirdar.errors import AlreadyExists, NotFound, ResourceExhausted
-from sirdar.v1 import collection_pb2, common_pb2
+from sirdar.v1 import collection_pb2, common_pb2, filter_pb2
 from sirdar.v1 import retriever_pb2 as pb
 from tests.chaos.model import content
+from tests.chaos.model.filters import SCHEMA
 from tests.chaos.model.oracle import CollectionModel, Definition, Violation
 from tests.chaos.model.world import Lost, Slot, World, must_be, store_full
 
@@ -58,6 +59,10 @@ class Create:
                     index_kind=definition.index_kind,
                     similarity=definition.similarity,  # type: ignore[arg-type]
                 ),
+                schema=[
+                    filter_pb2.FieldSchema(name=name, type=type_)
+                    for name, type_ in (SCHEMA.items() if definition.schema else ())
+                ],
                 lexical=collection_pb2.LexicalSettings(
                     enabled=definition.lexical, language=definition.language
                 ),
@@ -111,6 +116,7 @@ def check_definition(model: CollectionModel, collection: collection_pb2.Collecti
         similarity=generation.similarity,
         lexical=collection.lexical.enabled,
         language=collection.lexical.language,
+        schema={field.name: field.type for field in collection.schema} == SCHEMA,
     )
     name = (collection.namespace, collection.name)
     if seen != model.definition or name != (model.namespace, model.name):

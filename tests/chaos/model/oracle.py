@@ -15,6 +15,7 @@ from services.retriever.store.placement import shard_of
 from services.retriever.store.records import Position
 from services.retriever.tokens import read_consistency_token
 from tests.chaos.model.state import NEVER, Change, Outcome, State
+from tests.chaos.model.writers import Writers
 
 States = frozenset[State]
 
@@ -32,6 +33,8 @@ class Definition:
     similarity: int
     lexical: bool
     language: str
+    # Whether filters may name its metadata.
+    schema: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class CollectionModel:
         self._last_seqs: dict[str, int] = {}
         self._generation_key: int | None = None
         self._windows: list[Window] = []
+        self.writers = Writers()
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -75,7 +79,7 @@ class CollectionModel:
 
     def may_be(self, document: str) -> States:
         """What it may be now."""
-        return _and_expired(self.documents.get(document, frozenset((NEVER,))))
+        return or_expired(self.documents.get(document, frozenset((NEVER,))))
 
     def known(self) -> Iterator[tuple[str, States]]:
         for document in self.documents:
@@ -139,6 +143,11 @@ class CollectionModel:
             raise Violation(f"{self} {document}: {position} is of another shard")
         if wrote:
             self._took_seq(document, position)
+        self.saw(token)
+
+    def saw(self, token: str) -> None:
+        """Reads of the session see what the token names."""
+        shard = read_consistency_token(token, "token").shard
         self.tokens[shard] = max(self.tokens.get(shard, token), token, key=_seq)
 
     def last_seq(self, shard: int) -> int:
@@ -202,13 +211,13 @@ def _after(
             results = [
                 ([*outcomes, outcome], after)
                 for outcomes, before in results
-                for state in _and_expired(frozenset((before,)))
+                for state in or_expired(frozenset((before,)))
                 for outcome, after in (change.apply(state),)
             ]
     return results
 
 
-def _and_expired(states: States) -> States:
+def or_expired(states: States) -> States:
     """A document whose time has come may be gone."""
     now = time.time_ns()
     over = {

@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.retriever.store.placement import shard_of
-from sirdar.errors import NotFound, Unimplemented
+from sirdar.errors import InvalidArgument, NotFound, Unimplemented
 from sirdar.v1 import common_pb2
 from sirdar.v1 import retriever_pb2 as pb
 from tests.chaos.model import content
 from tests.chaos.model.candidates import Passages, check_dense, check_lexical
+from tests.chaos.model.filters import Condition, meets
 from tests.chaos.model.oracle import NOBODY, CollectionModel, States, Violation
 from tests.chaos.model.reads import there
 from tests.chaos.model.world import Found, World, must_be
@@ -35,6 +36,7 @@ class Search:
     consistency: int
     documents_with_text: int | None = None
     shard: int | None = None
+    condition: Condition | None = None
 
     async def perform(self, world: World) -> str:
         async with world.collection(self.slot) as found:
@@ -48,6 +50,10 @@ class Search:
                 except Unimplemented as fault:
                     if any(self.words) and not model.definition.lexical:
                         return must_be(Unimplemented, fault)
+                    raise
+                except InvalidArgument as fault:
+                    if self.condition is not None and not model.definition.schema:
+                        return must_be(InvalidArgument, fault)
                     raise
                 return self.check(world, there(found), response, there(found).in_window(window))
 
@@ -71,6 +77,7 @@ class Search:
             document: states
             for document, states in possible.items()
             if shard_of(document, model.definition.shards) in asked
+            and any(meets(self.condition, state.metadata) for state in states if state.live)
         }
         passages = Passages(among, model.definition.similarity)
         for at, result in enumerate(response.results):
@@ -156,6 +163,8 @@ class Search:
         )
         if self.shard is not None:
             request.shards.extend(self._shards(model))
+        if self.condition is not None:
+            request.filter.CopyFrom(self.condition.message())
         if self.consistency == SESSION:
             request.consistency_tokens.extend(model.tokens.values())
         for at in range(max(len(self.vectors), len(self.words))):

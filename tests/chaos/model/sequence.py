@@ -8,9 +8,11 @@ from tests.chaos.model.collections import Create, Drop
 from tests.chaos.model.content import CONTENTS, WORDS, metadata
 from tests.chaos.model.damage import Damage
 from tests.chaos.model.faults import Aim, End
+from tests.chaos.model.filters import condition
 from tests.chaos.model.oracle import Definition
 from tests.chaos.model.reads import Check, Get, ListAll
 from tests.chaos.model.searches import EVENTUAL, SESSION, STRONG, Search
+from tests.chaos.model.sweeps import Sweep
 from tests.chaos.model.world import SLOTS, Operation
 from tests.chaos.model.writes import Condition, Deletes, Draft, PatchDraft, Updates, Writes
 
@@ -44,6 +46,7 @@ def _any(chosen: random.Random) -> Operation | End:
         _writes: 40,
         _updates: 8,
         _deletes: 7,
+        _sweep: 1,
         _search: 30,
         _get: 5,
         _check: 3,
@@ -116,6 +119,10 @@ def _deletes(chosen: random.Random) -> Deletes:
     return Deletes(f"writer {lane}", _slot(chosen), documents)
 
 
+def _sweep(chosen: random.Random) -> Sweep:
+    return Sweep("sweeper", _slot(chosen), condition(chosen), count_only=chosen.random() < 0.5)
+
+
 def _search(chosen: random.Random) -> Search:
     queries = chosen.choice((1, 1, 3, 8))
     words = chosen.random() < 0.4
@@ -132,6 +139,7 @@ def _search(chosen: random.Random) -> Search:
         consistency=chosen.choice((EVENTUAL, SESSION, STRONG, STRONG)),
         documents_with_text=chosen.choice((None, None, 0, 3)),
         shard=chosen.choice((None, None, None, chosen.randrange(8))),
+        condition=condition(chosen) if chosen.random() < 0.4 else None,
     )
 
 
@@ -163,6 +171,7 @@ def _create(chosen: random.Random, slot: int) -> Create:
             similarity=chosen.choice(_SIMILARITIES),
             lexical=chosen.random() < 0.8,
             language=chosen.choice(("none", "en", "de")),
+            schema=chosen.random() < 0.8,
         ),
     )
 

@@ -161,6 +161,15 @@ def expires_ns(lifetime_seconds: float | None) -> int | None:
 async def _call(
     world: World, found: Found, changes: Sequence[Change], method: Any, request: Any
 ) -> str:
+    if found.model is None:
+        return await _do(world, found, changes, method, request)
+    async with found.model.writers.together():
+        return await _do(world, found, changes, method, request)
+
+
+async def _do(
+    world: World, found: Found, changes: Sequence[Change], method: Any, request: Any
+) -> str:
     model = found.model
     call = model.begin(changes) if model else None
     try:
