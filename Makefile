@@ -40,7 +40,8 @@ proto-image: setup
 test: setup
 	$(BIN)/pytest
 
-# 200,000 random operations with kills against the retriever: SEED=, OPERATIONS=, SECONDS= change it.
+# 200,000 random operations with kills against the retriever, for four hours at most. SEED=,
+# OPERATIONS=, SECONDS= change it; as root its disk is full now and then.
 chaos: setup
 	$(BIN)/python -m tests.chaos.model $(if $(SEED),--seed $(SEED)) \
 		$(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)

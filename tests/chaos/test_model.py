@@ -22,3 +22,14 @@ async def test_random_operations_and_kills_break_no_promise(tmp_path: Path) -> N
     print(report)
     assert report.operations == OPERATIONS
     assert report.counts["kills"] == KILLS
+
+
+@pytest.mark.root
+@pytest.mark.timeout(300)
+async def test_full_disks_and_kills_break_no_promise(tmp_path: Path) -> None:
+    seed = int(os.environ.get("SIRDAR_CHAOS_SEED") or random.randrange(2**31))
+    print(f"seed {seed}")
+    report = await Run(tmp_path, seed, 400, SECONDS, small=True).run()
+    print(report)
+    assert report.counts["full disks"] == 2
+    assert report.counts["kills"] == 4

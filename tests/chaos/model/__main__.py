@@ -7,6 +7,7 @@ interrupts, is not, so that a fault may take several tries to be seen again.
 
 import argparse
 import asyncio
+import os
 import random
 import shutil
 import sys
@@ -28,6 +29,9 @@ def main() -> None:
     seed = random.randrange(2**31) if arguments.seed is None else arguments.seed
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="sirdar-chaos-"))
     deadline = time.monotonic() + arguments.seconds
+    small = os.geteuid() == 0
+    if not small:
+        print("NOT ROOT: the disk is never full in these runs; run `sudo make chaos` for that")
     left = arguments.operations
     while left > 0 and time.monotonic() < deadline:
         operations = min(left, arguments.run_operations)
@@ -35,7 +39,9 @@ def main() -> None:
         here = folder / str(seed)
         here.mkdir(parents=True)
         try:
-            report = asyncio.run(Run(here, seed, operations, deadline - time.monotonic()).run())
+            report = asyncio.run(
+                Run(here, seed, operations, deadline - time.monotonic(), small=small).run()
+            )
         except Failed as failure:
             print(failure, file=sys.stderr)
             sys.exit(1)

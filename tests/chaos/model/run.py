@@ -4,12 +4,14 @@ import asyncio
 import signal
 import time
 from collections import Counter, deque
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from tests.chaos.model.audit import audit, settle
 from tests.chaos.model.damage import damage
+from tests.chaos.model.disk import small_disk
 from tests.chaos.model.faults import End
 from tests.chaos.model.oracle import Violation
 from tests.chaos.model.process import RetrieverProcess
@@ -41,13 +43,18 @@ class Failed(AssertionError):
 
 
 class Run:
-    def __init__(self, folder: Path, seed: int, operations: int, seconds: float) -> None:
+    """`small`: on a small disk that fills up now and then, which needs root."""
+
+    def __init__(
+        self, folder: Path, seed: int, operations: int, seconds: float, *, small: bool = False
+    ) -> None:
         self._folder = folder / "data"
         self._seed = seed
         self._operations = operations
+        self._small = small
         self._seconds = seconds
         self._process = RetrieverProcess(self._folder, folder, SETTINGS)
-        self._world = World(tuple(Slot(*names) for names in SLOTS))
+        self._world = World(tuple(Slot(*names) for names in SLOTS), self._folder)
         self._lanes: dict[str, asyncio.Queue[tuple[int, Operation]]] = {}
         self._workers: list[asyncio.Task[None]] = []
         self._busy = 0
@@ -61,6 +68,10 @@ class Run:
 
     async def run(self) -> Report:
         """Raises Failed."""
+        with small_disk(self._folder) if self._small else nullcontext():
+            return await self._run()
+
+    async def _run(self) -> Report:
         started = time.monotonic()
         done = 0
         try:
@@ -68,7 +79,7 @@ class Run:
                 await self._start()
                 async with asyncio.TaskGroup() as self._tasks:
                     for number, operation in enumerate(
-                        islice(sequence(self._seed), self._operations)
+                        islice(sequence(self._seed, full_disks=self._small), self._operations)
                     ):
                         if time.monotonic() - started > self._seconds:
                             break

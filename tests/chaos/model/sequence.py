@@ -7,6 +7,7 @@ from sirdar.v1 import collection_pb2
 from tests.chaos.model.collections import Create, Drop
 from tests.chaos.model.content import CONTENTS, WORDS, metadata
 from tests.chaos.model.damage import Damage
+from tests.chaos.model.disk import FullDisk
 from tests.chaos.model.faults import Aim, End
 from tests.chaos.model.filters import condition
 from tests.chaos.model.oracle import Definition
@@ -24,9 +25,9 @@ _SIMILARITIES = (collection_pb2.SIMILARITY_COSINE, collection_pb2.SIMILARITY_DOT
 _READERS = ("reader 0", "reader 1")
 
 
-def sequence(seed: int) -> Iterator[Operation | End]:
+def sequence(seed: int, *, full_disks: bool) -> Iterator[Operation | End]:
     """Endless. The first operations create collections; then each block of KILL_EVERY has one
-    kill somewhere in it."""
+    kill somewhere in it, and in every second one the disk is full for a while, often meanwhile."""
     block = 0
     while True:
         chosen = random.Random(f"{seed}/{block}")
@@ -34,6 +35,8 @@ def sequence(seed: int) -> Iterator[Operation | End]:
         for at in range(KILL_EVERY):
             if block == 0 and at < len(SLOTS):
                 yield _create(chosen, slot=at)
+            elif full_disks and block % 2 and at == kill_at - 5:
+                yield FullDisk("disk", chosen.random())
             elif at == kill_at:
                 yield _kill(chosen)
             else:

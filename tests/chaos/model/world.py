@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
@@ -62,6 +63,7 @@ class World:
     """`ending`: the process was told to end, or will be soon. `full`: its disk is."""
 
     slots: tuple[Slot, ...]
+    folder: Path
     ending: bool = False
     full: bool = False
     # Calls under way that kills aim at.
