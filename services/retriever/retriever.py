@@ -304,9 +304,7 @@ class Retriever:
         )
         return await asyncio.wrap_future(self._searcher.submit(request))
 
-    async def _search_words(
-        self, shards: tuple[Shard, ...], search: PassageSearch
-    ) -> WordAnswer:
+    async def _search_words(self, shards: tuple[Shard, ...], search: PassageSearch) -> WordAnswer:
         condition = search.condition
         request = WordSearch(
             shards,

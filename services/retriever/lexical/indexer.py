@@ -12,9 +12,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from services.retriever.lexical.index import LexicalIndex
 from services.retriever.lexical.readers import OpenReaders
 from services.retriever.lexical.shard import LexicalShard
-from services.retriever.lexical.trim import trim_heap
 from services.retriever.store.interface import Store
 from services.retriever.store.records import Change, Generation
+from services.retriever.trim import trim_heap
 from sirdar.errors import DataLoss, SirdarError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

@@ -1,10 +1,11 @@
-"""Gives the heap that tantivy's writers have freed back to the system."""
+"""Gives heap that was freed back to the system."""
 
 import ctypes
 
 
 def trim_heap() -> None:
-    """glibc keeps what threads that are gone have freed: 2 MB for each writer that was open.
+    """glibc keeps what was freed between what is still held, such as the 2 MB of each of
+    tantivy's writers.
 
     Does nothing where the C library has no malloc_trim.
     """
