@@ -99,6 +99,8 @@ def fault_of(factory: str, dimensions: int, file: Path) -> str:
     index: Any = faiss.downcast_index(whole)
     if isinstance(index, (faiss.IndexPreTransform, faiss.IndexIDMap)):
         return "vectors are not transformed and rows not renamed in a segment"
+    if isinstance(index, faiss.IndexRefine):
+        return "what quantized indexes find is rescored anyway, without a refining index"
     rows = np.random.default_rng(0).standard_normal((_TRIAL_ROWS, dimensions), np.float32)
     if not index.is_trained:
         tune(index)

@@ -1,0 +1,284 @@
+"""Index kinds: what each finds, survives and refuses; merges; formats of the manifest."""
+
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.retriever.build import build
+from services.retriever.index_kinds import FLAT_ROWS, NAMED, SegmentSummary, explain, segment_plan
+from services.retriever.index_trial import FIELD, check
+from services.retriever.merges import MAX_ROWS, merge
+from services.retriever.sealer import Sealer
+from services.retriever.segment_build import Build
+from services.retriever.shard import Shard
+from services.retriever.shard_folder import ShardFolder
+from sirdar.errors import InvalidArgument
+from tests.retriever_fixture import FOLDER
+from tests.unit.test_retriever_shards import Opened, by_document, opened, oracle, queries
+
+QUANTIZED = ("hnsw_sq8", "ivf_sq8", "ivf_pq", "HNSW16,SQ8", "IVF32,SQ8", "SQ8")
+
+
+def named(folder: Path, ending: str) -> list[Path]:
+    """The files of segments of one sort."""
+    files = [file for file in folder.iterdir() if file.name.endswith(ending)]
+    return [file for file in files if ending != ".faiss" or ".fp16" not in file.suffixes]
+
+
+@pytest.mark.parametrize("kind", ["auto", *QUANTIZED])
+def test_each_kind_finds_what_brute_force_finds_and_opens_again(tmp_path: Path, kind: str) -> None:
+    ids = [f"d{at}" for at in range(2600)]
+    with opened(tmp_path, kind) as it:
+        live = by_document(ids, it.index(ids, seed=1))
+        it.seal()
+        gone = ids[::9]
+        it.delete(gone)
+        it.seal()
+        live = {name: rows for name, rows in live.items() if name not in set(gone)}
+        summaries = [item for shard in it.books.shards for item in shard.sealed_summaries()]
+        wanted_kind = "hnsw" if kind == "auto" else kind
+        assert wanted_kind in {item.kind for item in summaries}, summaries
+        wanted = oracle(live, queries(50), 10)
+        found = it.search(queries(50), 10, exact=False)
+        overlap = sum(len(set(a) & set(b)) for a, b in zip(wanted, found, strict=True))
+        # These have no clusters: the hardest for inverted files, and two bytes a vector.
+        assert overlap / 500 > (0.85 if kind.startswith("ivf_") else 0.95)
+        assert it.search(queries(8), 300, exact=True) == oracle(live, queries(8), 300)
+        # More than any walk or list holds.
+        everything = it.search(queries(2), 9000, exact=False)
+        assert [sorted(item) for item in everything] == [
+            sorted(item) for item in oracle(live, queries(2), 9000)
+        ]
+        kinds = [item.kind for item in summaries]
+    with opened(tmp_path) as it:
+        assert it.search(queries(50), 10, exact=False) == found
+        again = [item for shard in it.books.shards for item in shard.sealed_summaries()]
+        assert [item.kind for item in again] == kinds
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "other shard's"])
+@pytest.mark.parametrize("ending", [".fp16.faiss", ".faiss", ".npy"])
+def test_no_damaged_file_of_a_quantized_segment_is_served(
+    tmp_path: Path, damage: str, ending: str
+) -> None:
+    ids = [f"d{at}" for at in range(450)]
+    with opened(tmp_path, "hnsw_sq8") as it:
+        live = by_document(ids, it.index(ids, seed=2))
+        it.seal()
+        folder = it.books.shards[0].folder.path
+    files = named(folder, ending)
+    assert files
+    for file in files:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        if damage == "flip":
+            file.write_bytes(content)
+        elif damage == "cut":
+            file.write_bytes(content[: len(content) // 2])
+        elif damage == "remove":
+            file.unlink()
+        else:
+            file.write_bytes(named(folder.parent / "1", ending)[0].read_bytes())
+    with opened(tmp_path) as it:
+        assert it.search(queries(8), 30, exact=True) == oracle(live, queries(8), 30)
+        it.seal()
+        assert it.search(queries(8), 30, exact=True) == oracle(live, queries(8), 30)
+
+
+def test_a_kind_that_wants_more_rows_than_there_are_gets_another_and_says_so(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path, "IVF1024,SQ8") as it:
+        ids = [f"d{at}" for at in range(300)]
+        live = by_document(ids, it.index(ids, seed=3))
+        it.seal()
+        assert it.search(queries(4), 20, exact=False) == oracle(live, queries(4), 20)
+        explanation = it.books.index_explanation()
+        assert "cannot be IVF1024,SQ8" in explanation
+        assert "flat segment" in explanation
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        "magic",
+        "OPQ8,PQ8",
+        "PCA8,Flat",
+        "IDMap,Flat",
+        "BHNSW16",
+        "IVF16,PQ8,RFlat",
+        "PQ8x4fs",
+        "IVF1000000,Flat",
+        "PQ8x16",
+        "HNSW4096,Flat",
+        "IVF16,PQ7",
+        "x" * 1000,
+        "IVF16;rm",
+    ],
+)
+def test_a_factory_string_that_cannot_be_is_refused_with_what_to_use(factory: str) -> None:
+    with pytest.raises(InvalidArgument) as refusal:
+        check(factory, 16)
+    (violation,) = refusal.value.fields
+    assert violation.field == FIELD
+    assert "ivf_pq" in violation.description
+
+
+@pytest.mark.parametrize("factory", [*NAMED, "HNSW48,SQ8", "IVF4096,PQ8"])
+def test_a_factory_string_that_can_be_is_taken(factory: str) -> None:
+    check(factory, 16)
+
+
+def test_auto_goes_by_size_and_is_explained() -> None:
+    assert segment_plan("auto", FLAT_ROWS - 1, 8).kind == "flat"
+    assert segment_plan("auto", FLAT_ROWS, 8).kind == "hnsw"
+    assert segment_plan("ivf_pq", 40_000, 384).factory == "IVF800,PQ96"
+    told = explain("auto", [SegmentSummary("flat", 10), SegmentSummary("hnsw", 5000)], 7)
+    for part in ("by the size", "1 flat segment of 10", "1 hnsw segment of 5,000", "7 vectors"):
+        assert part in told
+
+
+@dataclass(frozen=True)
+class Sized:
+    live: int
+    rows: int
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_merges_leave_few_segments_and_write_each_row_few_times(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    segments: list[Sized] = []
+    added = written = 0
+    for _ in range(300):
+        size = int(random.integers(1, 2000))
+        added += size
+        segments.append(Sized(size, size))
+        while group := merge(segments, quiet=False):
+            rows = sum(item.live for item in group)
+            written += rows
+            segments = [item for item in segments if item not in group] + [Sized(rows, rows)]
+    assert len(segments) <= 1 + np.log2(added)
+    assert written <= 1.5 * np.log2(300) * added
+
+
+def test_what_died_is_written_again_soon_where_it_is_much_and_else_when_it_is_quiet() -> None:
+    much, little, few = Sized(7000, 10_000), Sized(49_000, 50_000), Sized(149_990, 150_000)
+    assert merge([much, little], quiet=False) == (much,)
+    assert merge([little, few], quiet=False) == ()
+    assert merge([little, few], quiet=True) == (little,)
+    assert merge([few], quiet=True) == ()
+    huge = Sized(MAX_ROWS, MAX_ROWS)
+    assert merge([huge, huge], quiet=True) == ()
+    gone = Sized(0, MAX_ROWS)
+    assert merge([huge, gone], quiet=False) == (gone,)
+
+
+def test_what_deletions_leave_is_given_back(tmp_path: Path) -> None:
+    ids = [f"d{at}" for at in range(1500)]
+    with opened(tmp_path) as it:
+        it.index(ids, seed=4)
+        it.seal()
+
+        def used() -> int:
+            return sum(file.stat().st_size for file in (tmp_path / "segments").rglob("*.*"))
+
+        before = used()
+        it.delete(ids[: len(ids) * 3 // 10])
+        it.seal()
+        assert before - used() >= 0.95 * 0.3 * before
+        assert it.books.tombstones() < 64 * sum(shard.sealed_segments for shard in it.books.shards)
+
+
+def test_a_shard_whose_builds_fail_does_not_hold_up_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_child: Callable[[Sealer, Path, str], bytes] = Sealer._run_child
+
+    def first_shard_fails(self: Sealer, folder: Path, index_kind: str) -> bytes:
+        if folder.parent.name == "0":
+            raise OSError(28, "No space left on device")
+        return run_child(self, folder, index_kind)
+
+    monkeypatch.setattr(Sealer, "_run_child", first_shard_fails)
+    with opened(tmp_path) as it:
+        ids = [f"d{at}" for at in range(500)]
+        live = by_document(ids, it.index(ids, seed=5))
+        shard = it.books.shards[1]
+        while shard.full_segments:
+            assert not it.sealer.wait_idle(0.05)
+        assert it.books.shards[0].full_segments
+        assert it.search(queries(4), 20, exact=True) == oracle(live, queries(4), 20)
+        # The disk has room again.
+        monkeypatch.setattr(Sealer, "_run_child", run_child)
+        it.seal()
+        assert it.search(queries(4), 20, exact=True) == oracle(live, queries(4), 20)
+
+
+def test_a_manifest_that_cannot_be_written_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = ShardFolder.record
+    failures: list[int] = []
+
+    def full_disk(self: ShardFolder, views: object, covered_seq: int) -> None:
+        if len(failures) < 2:
+            failures.append(covered_seq)
+            raise OSError(28, "No space left on device")
+        record(self, views, covered_seq)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ShardFolder, "record", full_disk)
+    ids = [f"d{at}" for at in range(500)]
+    with opened(tmp_path) as it:
+        live = by_document(ids, it.index(ids, seed=6))
+        it.seal()
+        assert len(failures) == 2
+        sealed = [shard.sealed_segments for shard in it.books.shards]
+    with opened(tmp_path) as it:
+        assert [shard.sealed_segments for shard in it.books.shards] == sealed
+        assert it.search(queries(4), 20, exact=True) == oracle(live, queries(4), 20)
+
+
+def test_segments_of_format_1_are_served_without_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(FOLDER / "retriever-format-1.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+
+    def no_build(self: Sealer, shard: Shard, build: Build) -> None:
+        raise AssertionError("a build")
+
+    monkeypatch.setattr(Sealer, "_seal", no_build)
+    manifests = {
+        file: json.loads(file.read_text()) for file in tmp_path.rglob("segments/*/*/manifest.json")
+    }
+    assert {manifest["format"] for manifest in manifests.values()} == {1}
+    it = Opened(tmp_path)
+    try:
+        for name, kind in (("books", "hnsw"), ("exact", "flat")):
+            shards = it.catalog.get("default", name).shards
+            summaries = [item for shard in shards for item in shard.sealed_summaries()]
+            assert {item.kind for item in summaries} == {kind}
+            named = sum(
+                entry["vectors"]
+                for manifest in manifests.values()
+                for entry in manifest["segments"]
+                if manifest["index_kind"] == kind
+            )
+            assert sum(item.rows for item in summaries) == named
+    finally:
+        it.close()
+
+
+def test_a_build_of_few_rows_of_any_kind_gives_an_index(tmp_path: Path) -> None:
+    for rows in (1, 7):
+        for kind in (*NAMED, "PQ4", "IVF16,Flat"):
+            folder = tmp_path / f"{kind}-{rows}"
+            folder.mkdir()
+            np.save(folder / "vectors.npy", np.ones((rows, 8), np.float16))
+            built = build(folder, kind)
+            assert (folder / "index.faiss").stat().st_size == built.index.bytes
