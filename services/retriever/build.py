@@ -148,6 +148,11 @@ def tune(index: Any) -> None:
 
 def _write(index: Any, file: Path) -> BuiltFile:
     faiss.write_index(index, str(file))
+    try:
+        # FAISS does not notice when a full disk takes less than it was given.
+        faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise OSError(f"{file} was not written as a whole: {error}") from error
     with file.open("rb") as written:
         os.fsync(written.fileno())
     return BuiltFile(bytes=file.stat().st_size, checksum=checksum(file))

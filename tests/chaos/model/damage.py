@@ -14,19 +14,24 @@ class Damage(Enum):
     CUT = "a file cut short"
     LOST = "a lost file"
     LOST_SHARD = "a lost folder of a shard"
+    LOST_ALL = "all derived files lost"
+    SPOILED_SNAPSHOT = "all derived files lost and a flipped bit in a snapshot"
     EXCHANGED = "a file of another shard"
     LEFT_OVER = "half-written files"
     TORN_LOG = "a torn end of the database's log"
 
 
-def damage(folder: Path, kind: Damage, number: int) -> str:
-    """Damages files of a data folder; says which. `number` chooses."""
+def damage(folder: Path, snapshots: Path, kind: Damage, number: int) -> str:
+    """Damages files of a data folder and its snapshots; says which. `number` chooses."""
     chosen = random.Random(number)
     if kind is Damage.NONE:
         return ""
     if kind is Damage.TORN_LOG:
         return _tear(folder / "store.sqlite3-wal", chosen)
     # The store itself is the truth, and no part of this; the rest is derived from it.
+    if kind in (Damage.LOST_ALL, Damage.SPOILED_SNAPSHOT):
+        spoiled = snapshots if kind is Damage.SPOILED_SNAPSHOT else None
+        return _lose_all(folder / "segments", spoiled, chosen)
     files = sorted(path for path in (folder / "segments").rglob("*") if path.is_file())
     if not files:
         return "no files"
@@ -47,6 +52,15 @@ def damage(folder: Path, kind: Damage, number: int) -> str:
         (file.parent / "left.building" / "vectors.npy").write_bytes(chosen.randbytes(100))
         (file.parent / "manifest.json.tmp").write_bytes(b'{"format": 1, "gener')
     return str(file.relative_to(folder))
+
+
+def _lose_all(segments: Path, spoiled: Path | None, chosen: random.Random) -> str:
+    """What is left is the store, and snapshots, of which one file may be damaged."""
+    shutil.rmtree(segments, ignore_errors=True)
+    kept = sorted(path for path in spoiled.rglob("*") if path.is_file()) if spoiled else []
+    if kept:
+        _flip(chosen.choice(kept), chosen)
+    return segments.name
 
 
 def _flip(file: Path, chosen: random.Random) -> None:

@@ -23,6 +23,7 @@ class Aim(Enum):
     ADOPTION = "the adoption of a built segment"
     WORDS = "a commit of words"
     DROP = "the deletion of a collection"
+    SNAPSHOT = "a snapshot"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class End:
         """Until the moment has come; not for ever, as it may not come."""
         if self.aim is not Aim.SOON:
             await _until(_sign(self.aim, world, folder))
-        if self.aim is not Aim.ADOPTION:
+        if self.aim not in (Aim.ADOPTION, Aim.SNAPSHOT):
             await asyncio.sleep(self.delay_seconds)
 
 
@@ -55,6 +56,8 @@ def _sign(aim: Aim, world: World, folder: Path) -> Callable[[], bool]:
     """What shows that the moment has come."""
     if aim is Aim.DROP:
         return lambda: world.under_way["drop"] > 0
+    if aim is Aim.SNAPSHOT:
+        return lambda: world.under_way["snapshot"] > 0
     if aim is Aim.BUILD:
         return lambda: any(name.endswith(".building") for name in _names(folder))
     ending = ".faiss" if aim is Aim.ADOPTION else ".tmp"

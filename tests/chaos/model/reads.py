@@ -35,6 +35,9 @@ class Get:
                 else:
                     seen = response.document
                 model = there(found)
+                # A read that meets the deletion of its collection may find a part of it.
+                if model.doomed:
+                    return "a part"
                 possible = model.in_window(window).get(self.document, frozenset((NEVER,)))
                 states = explain(model, self.document, seen, possible)
                 return " or ".join(f"v{state.version}" for state in states)
@@ -64,6 +67,8 @@ class Check:
         self, model: CollectionModel, window: Window, states: Iterable[pb.DocumentState]
     ) -> str:
         seen = {item.document_id: (item.version, item.content_hash) for item in states}
+        if model.doomed:
+            return "a part"
         possible = model.in_window(window)
         for document in self.documents:
             allowed = {
@@ -95,6 +100,8 @@ class ListAll:
                 except NotFound as fault:
                     return found.missing(fault)
                 model = there(found)
+                if model.doomed:
+                    return "a part"
                 explain_all(model, documents, model.in_window(window))
                 return f"{len(documents)} documents"
 

@@ -53,7 +53,9 @@ class Run:
         self._operations = operations
         self._small = small
         self._seconds = seconds
-        self._process = RetrieverProcess(self._folder, folder, SETTINGS)
+        self._snapshots = folder / "snapshots"
+        settings = SETTINGS | {"snapshot-url": self._snapshots.as_uri()}
+        self._process = RetrieverProcess(self._folder, folder, settings)
         self._world = World(tuple(Slot(*names) for names in SLOTS), self._folder)
         self._lanes: dict[str, asyncio.Queue[tuple[int, Operation]]] = {}
         self._workers: list[asyncio.Task[None]] = []
@@ -140,7 +142,7 @@ class Run:
         await (self._process.kill() if end.kill else self._process.stop())
         await self._idle.wait()
         world.counts["kills" if end.kill else "stops"] += 1
-        hurt = damage(self._folder, end.damage, end.number)
+        hurt = damage(self._folder, self._snapshots, end.damage, end.number)
         world.counts[f"starts after {end.damage.value}"] += 1
         self._note(number, end, f"damaged {hurt}" if hurt else "")
         await self._start()

@@ -13,6 +13,7 @@ from tests.chaos.model.filters import condition
 from tests.chaos.model.oracle import Definition
 from tests.chaos.model.reads import Check, Get, ListAll
 from tests.chaos.model.searches import EVENTUAL, SESSION, STRONG, Search
+from tests.chaos.model.snapshots import Snapshot
 from tests.chaos.model.sweeps import Sweep
 from tests.chaos.model.world import SLOTS, Operation
 from tests.chaos.model.writes import Condition, Deletes, Draft, PatchDraft, Updates, Writes
@@ -50,6 +51,7 @@ def _any(chosen: random.Random) -> Operation | End:
         _updates: 8,
         _deletes: 7,
         _sweep: 1,
+        _snapshot: 1.5,
         _search: 30,
         _get: 5,
         _check: 3,
@@ -126,6 +128,10 @@ def _sweep(chosen: random.Random) -> Sweep:
     return Sweep("sweeper", _slot(chosen), condition(chosen), count_only=chosen.random() < 0.5)
 
 
+def _snapshot(chosen: random.Random) -> Snapshot:
+    return Snapshot("snapshots", _slot(chosen))
+
+
 def _search(chosen: random.Random) -> Search:
     queries = chosen.choice((1, 1, 3, 8))
     words = chosen.random() < 0.4
@@ -187,7 +193,7 @@ def _kill(chosen: random.Random) -> End:
     aims: Sequence[Aim] = list(Aim)
     return End(
         kill=True,
-        aim=chosen.choices(aims, (40, 20, 20, 15, 5))[0],
+        aim=chosen.choices(aims, (35, 18, 20, 15, 5, 7))[0],
         delay_seconds=chosen.random() * 0.3,
         damage=_damage(chosen),
         number=chosen.randrange(2**32),
@@ -200,7 +206,7 @@ def _stop(chosen: random.Random) -> End:
 
 def _damage(chosen: random.Random) -> Damage:
     kinds: Sequence[Damage] = list(Damage)
-    return chosen.choices(kinds, (40, 25, 10, 5, 5, 5, 5, 5))[0]
+    return chosen.choices(kinds, (34, 25, 10, 5, 5, 4, 4, 5, 4, 4))[0]
 
 
 def _slot(chosen: random.Random) -> int:
