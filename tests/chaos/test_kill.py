@@ -137,7 +137,8 @@ async def test_a_killed_reranker_costs_the_reranking_and_nothing_else(stack: Sta
         for _ in range(10):
             found = await client.search("notes", "who makes honey?")
             assert reasons(found) == ["rerank_skipped"]
-            assert [item.score for item in found] == [item.similarity for item in found]
+            assert [item.retriever_rank for item in found] == list(range(1, len(found) + 1))
+            assert all(item.rerank_score is None for item in found)
         await asyncio.to_thread(stack.restart, "reranker")
         deadline = time.monotonic() + 30
         while reasons(found) and time.monotonic() < deadline:
