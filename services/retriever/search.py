@@ -51,6 +51,8 @@ FILTER_DOCUMENTS = Histogram(
 
 _MAX_BATCH_QUERIES = 256
 _MIN_EF_SEARCH = 64
+# Before another look at views that do not have yet what the store has.
+_PAUSES_SECONDS = (0.0, 0.002, 0.01)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,16 +221,7 @@ class Searcher:
             if len(requests) == 1
             else np.concatenate([request.queries for request in requests])
         )
-        views = [shard.view for shard in first.shards]
-        found = search_views(views, queries, first.candidates, first.exact, first.condition)
-        if self._auditor is not None and not first.exact and first.shards:
-            key = first.shards[0].generation.key
-            self._auditor.offer(key, views, queries, first.candidates, found, first.condition)
-        pending = sum(
-            max(0, shard.committed_seq - view.applied_seq)
-            for shard, view in zip(first.shards, views, strict=True)
-        )
-        found, passages = self._shown(found, first)
+        found, passages, pending = self._find(first, queries)
         answers: list[SearchAnswer] = []
         at = 0
         for request in requests:
@@ -236,6 +229,46 @@ class Searcher:
             answers.append(SearchAnswer(tuple(found[at:end]), passages, pending))
             at = end
         return answers
+
+    def _find(
+        self, request: SearchRequest, queries: NDArray[np.float32]
+    ) -> tuple[list[Found], dict[int, Passage], int]:
+        """What is found and there, its passages, and how many writes the views did not have.
+
+        The store has a write a moment before the views do. What is found of a
+        document as it was before is gone from the store then: it is searched
+        again, for as many more as were gone, until the views have the write.
+        """
+        more = 0
+        for pause_seconds in (*_PAUSES_SECONDS, None):
+            views = [shard.view for shard in request.shards]
+            wanted = request.candidates + more
+            found = search_views(views, queries, wanted, request.exact, request.condition)
+            if more == 0:
+                self._audit(request, views, queries, found)
+            pending = sum(
+                max(0, shard.committed_seq - view.applied_seq)
+                for shard, view in zip(request.shards, views, strict=True)
+            )
+            shown, passages = self._shown(found, request)
+            pairs = zip(found, shown, strict=True)
+            gone = max((len(all_.ids) - len(there.ids) for all_, there in pairs), default=0)
+            if not gone or pause_seconds is None or (more and self._store.has_expired()):
+                break
+            more = gone
+            time.sleep(pause_seconds)
+        return [_first(item, request.candidates) for item in shown], passages, pending
+
+    def _audit(
+        self,
+        request: SearchRequest,
+        views: Sequence[ShardView],
+        queries: NDArray[np.float32],
+        found: Sequence[Found],
+    ) -> None:
+        if self._auditor is not None and not request.exact and request.shards:
+            key = request.shards[0].generation.key
+            self._auditor.offer(key, views, queries, request.candidates, found, request.condition)
 
     def _shown(
         self, found: list[Found], request: SearchRequest
@@ -339,6 +372,10 @@ def _ef_search(k: int, share: float) -> int:
     0.94 in weak ones.
     """
     return max(_MIN_EF_SEARCH, math.ceil(2 * k * share))
+
+
+def _first(found: Found, k: int) -> Found:
+    return found if len(found.ids) <= k else Found(found.scores[:k], found.ids[:k])
 
 
 def _still_there(found: Found, passages: dict[int, Passage]) -> Found:
