@@ -78,7 +78,7 @@ def build(folder: Path, index_kind: str) -> BuiltIndex:
         index, note = _filled(plan, rows), ""
     except (RuntimeError, MemoryError) as error:
         # What was checked at creation may still want more rows than the segment has.
-        reason = str(error).strip().splitlines()[-1]
+        reason = (str(error).strip() or repr(error)).splitlines()[-1]
         plan = segment_plan(AUTO, rows.count, rows.dimensions)
         index = _filled(plan, rows)
         note = f"A segment of {rows.count:,} vectors cannot be {index_kind} ({reason})."

@@ -163,13 +163,8 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     ) -> pb.RetrieverServiceUpdateDocumentsResponse:
         collection = self._collection(request)
         requests.batch_size(request.updates, "updates")
-        rules = MetadataRules(collection.schema)
-        patches: list[DocumentPatch | InvalidArgument] = []
-        for at, item in enumerate(request.updates):
-            try:
-                patches.append(document_updates.document_patch(item, f"updates[{at}]", rules))
-            except InvalidArgument as error:
-                patches.append(error)
+        # As with writes: a full batch takes milliseconds that searches would wait.
+        patches = await self._retriever.in_thread(lambda: _patches(request, collection))
         good = [item for item in patches if isinstance(item, DocumentPatch)]
         results = iter(await self._retriever.update(collection.generation, good))
         return pb.RetrieverServiceUpdateDocumentsResponse(
@@ -290,3 +285,17 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             except InvalidArgument as error:
                 decoded.append(error)
         return decoded
+
+
+def _patches(
+    request: pb.RetrieverServiceUpdateDocumentsRequest, collection: OpenCollection
+) -> list[DocumentPatch | InvalidArgument]:
+    """Each update, or what is wrong with it."""
+    rules = MetadataRules(collection.schema)
+    patches: list[DocumentPatch | InvalidArgument] = []
+    for at, item in enumerate(request.updates):
+        try:
+            patches.append(document_updates.document_patch(item, f"updates[{at}]", rules))
+        except InvalidArgument as error:
+            patches.append(error)
+    return patches

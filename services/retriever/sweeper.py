@@ -44,6 +44,10 @@ class Sweeper:
             except SirdarError as error:
                 pause = _FAULT_PAUSE_SECONDS
                 log.warning("expired documents were not deleted", error=str(error))
+            except Exception:
+                # Were the thread to end, what is expired would pile up until a restart.
+                pause = _FAULT_PAUSE_SECONDS
+                log.exception("expired documents were not deleted")
 
     def _sweep(self) -> None:
         while not self._closing.is_set() and self._store.has_expired():

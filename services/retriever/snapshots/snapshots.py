@@ -70,6 +70,10 @@ class Snapshots:
                     take_all()
                 except SirdarError as error:
                     log.warning("no snapshots were taken", error=error.message)
+                except Exception:
+                    # Whatever it was, the next interval may do better; without this thread
+                    # there would be no more snapshots, and nobody told.
+                    log.exception("no snapshots were taken")
 
         self._interval = Thread(target=run, name="snapshot-interval", daemon=True)
         self._interval.start()
