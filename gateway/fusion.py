@@ -89,6 +89,8 @@ def plan_fusion(message: search_pb2.Fusion, default: FusionPlan) -> FusionPlan:
     _at_least("fusion.dense_weight", plan.dense_weight, 0)
     _at_least("fusion.lexical_weight", plan.lexical_weight, 0)
     _at_least("fusion.rank_constant", plan.rank_constant, 1)
+    if not math.isfinite(plan.dense_weight + plan.lexical_weight):
+        raise InvalidArgument.field("fusion.dense_weight", "and lexical_weight are too large")
     if plan.dense_weight == plan.lexical_weight == 0:
         raise InvalidArgument.field("fusion.dense_weight", "and lexical_weight must not both be 0")
     return plan

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.retriever.retriever import open_retriever
+from services.retriever.opening import open_retriever
 from services.retriever.servicer import RetrieverServicer
 from services.retriever.settings import RetrieverSettings
 from services.runtime.server import TierServer, run

@@ -9,7 +9,6 @@ from services.retriever import metadata, schema
 from services.retriever.catalog import OpenCollection
 from services.retriever.recall.auditor import CollectionRecall
 from services.retriever.retriever import CoveredAnswer, PassageSearch
-from services.retriever.search import Found
 from services.retriever.shard import Shard, ShardState
 from services.retriever.store.placement import shard_of
 from services.retriever.store.records import (
@@ -23,6 +22,7 @@ from services.retriever.store.records import (
     WriteResult,
 )
 from services.retriever.tokens import consistency_token
+from services.retriever.view_search import Found
 from sirdar.errors import SirdarError, to_status
 from sirdar.v1 import collection_pb2, common_pb2, document_pb2, retriever_pb2
 

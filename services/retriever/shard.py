@@ -184,6 +184,7 @@ class Shard:
             else:
                 build = Build((), merges.merge(self._sealed, quiet=quiet))
                 if not build.merged:
+                    self._changed_keys = None
                     return None
             self._changed_keys = []
             return build

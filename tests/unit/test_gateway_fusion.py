@@ -114,6 +114,7 @@ def test_what_a_request_leaves_out_is_as_the_server_is_set() -> None:
         (search_pb2.Fusion(dense_weight=-1), "dense_weight"),
         (search_pb2.Fusion(lexical_weight=math.nan), "lexical_weight"),
         (search_pb2.Fusion(lexical_weight=math.inf), "lexical_weight"),
+        (search_pb2.Fusion(dense_weight=1e308, lexical_weight=1e308), "dense_weight"),
         (search_pb2.Fusion(dense_weight=0, lexical_weight=0), "dense_weight"),
         (search_pb2.Fusion(rank_constant=0.5), "rank_constant"),
         (search_pb2.Fusion(method=9), "method"),  # type: ignore[arg-type]

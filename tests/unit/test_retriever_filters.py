@@ -14,9 +14,9 @@ from services.retriever.filters.columns import Columns
 from services.retriever.filters.conditions import Condition
 from services.retriever.filters.deletion import delete_matching
 from services.retriever.metadata import stored
-from services.retriever.search import search_views
 from services.retriever.store.records import CollectionUpdate, FieldSchema, FieldType
 from services.retriever.store.sqlite.store import SqliteStore
+from services.retriever.view_search import search_views
 from sirdar.v1.document_pb2 import MetadataValue
 from sirdar.v1.filter_pb2 import Filter
 from tests import filter_oracle as oracle

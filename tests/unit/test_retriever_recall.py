@@ -20,9 +20,9 @@ from services.retriever.recall.exact import ExactSearch
 from services.retriever.recall.interval import mean_interval
 from services.retriever.recall.sampler import Sampler
 from services.retriever.sealed import SealedView
-from services.retriever.search import Found, search_views
 from services.retriever.segment import NO_PASSAGE, GrowingSegment, Hits
 from services.retriever.shard import ShardView
+from services.retriever.view_search import Found, search_views
 from tests.retriever_data import DIMENSIONS, vectors
 from tests.unit.test_retriever_filters import RANK, library, rank_filter, ranked
 from tests.unit.test_retriever_shards import opened, queries

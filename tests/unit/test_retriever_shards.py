@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from services.retriever.catalog import Catalog, OpenCollection
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.sealer import Sealer
-from services.retriever.search import search_views
 from services.retriever.snapshots.snapshots import Snapshots
 from services.retriever.store.records import Collection
 from services.retriever.store.sqlite.store import SqliteStore
+from services.retriever.view_search import search_views
 from sirdar.errors import ResourceExhausted
 from tests.retriever_data import definition, document, vectors, write
 

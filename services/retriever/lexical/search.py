@@ -18,10 +18,11 @@ from services.retriever.lexical.index import DOCUMENT, PASSAGE, SCHEMA, faults
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.lexical.query import Words, query_of, read_words
 from services.retriever.lexical.shard import LexicalShard
-from services.retriever.search import Found, best_of_documents
+from services.retriever.search import best_of_documents
 from services.retriever.shard import Shard, ShardView
 from services.retriever.store.interface import Store
 from services.retriever.store.records import Passage
+from services.retriever.view_search import Found
 from sirdar.errors import DataLoss, DeadlineExceeded, ResourceExhausted
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
