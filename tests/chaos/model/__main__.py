@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--run-operations", type=int, default=20_000, help="of one run, at most")
     parser.add_argument("--seconds", type=float, default=4 * 3600.0, help="for everything")
     parser.add_argument("--folder", type=Path, default=None, help="default: a temporary one")
+    parser.add_argument("--expiring", action="store_true", help="documents expire, too; see Run")
     arguments = parser.parse_args()
     seed = random.randrange(2**31) if arguments.seed is None else arguments.seed
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="sirdar-chaos-"))
@@ -39,9 +40,15 @@ def main() -> None:
         here = folder / str(seed)
         here.mkdir(parents=True)
         try:
-            report = asyncio.run(
-                Run(here, seed, operations, deadline - time.monotonic(), small=small).run()
+            run = Run(
+                here,
+                seed,
+                operations,
+                deadline - time.monotonic(),
+                small=small,
+                expiring=arguments.expiring,
             )
+            report = asyncio.run(run.run())
         except Failed as failure:
             print(failure, file=sys.stderr)
             sys.exit(1)

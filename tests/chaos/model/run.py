@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -43,15 +44,25 @@ class Failed(AssertionError):
 
 
 class Run:
-    """`small`: on a small disk that fills up now and then, which needs root."""
+    """`small`: on a small disk that fills up now and then, which needs root. `expiring`: some
+    documents expire; what a call did that was not answered then cannot always be told, so
+    such a run may report a fault that is none."""
 
     def __init__(
-        self, folder: Path, seed: int, operations: int, seconds: float, *, small: bool = False
+        self,
+        folder: Path,
+        seed: int,
+        operations: int,
+        seconds: float,
+        *,
+        small: bool = False,
+        expiring: bool = False,
     ) -> None:
         self._folder = folder / "data"
         self._seed = seed
         self._operations = operations
         self._small = small
+        self._expiring = expiring
         self._seconds = seconds
         self._snapshots = folder / "snapshots"
         settings = SETTINGS | {"snapshot-url": self._snapshots.as_uri()}
@@ -68,6 +79,9 @@ class Run:
         self._last: deque[str] = deque(maxlen=_SHOWN)
         self._log = folder / "operations.log"
 
+    def _sequence(self) -> Iterator[Operation | End]:
+        return sequence(self._seed, full_disks=self._small, expiring=self._expiring)
+
     async def run(self) -> Report:
         """Raises Failed."""
         with small_disk(self._folder) if self._small else nullcontext():
@@ -80,9 +94,7 @@ class Run:
             with self._log.open("w", buffering=1) as self._written:
                 await self._start()
                 async with asyncio.TaskGroup() as self._tasks:
-                    for number, operation in enumerate(
-                        islice(sequence(self._seed, full_disks=self._small), self._operations)
-                    ):
+                    for number, operation in enumerate(islice(self._sequence(), self._operations)):
                         if time.monotonic() - started > self._seconds:
                             break
                         done = number + 1

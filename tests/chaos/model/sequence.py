@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from sirdar.v1 import collection_pb2
 from tests.chaos.model.collections import Create, Drop
@@ -26,9 +27,12 @@ _SIMILARITIES = (collection_pb2.SIMILARITY_COSINE, collection_pb2.SIMILARITY_DOT
 _READERS = ("reader 0", "reader 1")
 
 
-def sequence(seed: int, *, full_disks: bool) -> Iterator[Operation | End]:
-    """Endless. The first operations create collections; then each block of KILL_EVERY has one
-    kill somewhere in it, and in every second one the disk is full for a while, often meanwhile."""
+def sequence(seed: int, *, full_disks: bool, expiring: bool) -> Iterator[Operation | End]:
+    """Endless; `expiring`: some documents expire.
+
+    The first operations create collections; then each block of KILL_EVERY has one kill somewhere
+    in it, and in every second one the disk is full for a while, often meanwhile.
+    """
     block = 0
     while True:
         chosen = random.Random(f"{seed}/{block}")
@@ -41,8 +45,24 @@ def sequence(seed: int, *, full_disks: bool) -> Iterator[Operation | End]:
             elif at == kill_at:
                 yield _kill(chosen)
             else:
-                yield _any(chosen)
+                operation = _any(chosen)
+                yield operation if expiring else _lasting(operation)
         block += 1
+
+
+def _lasting(operation: Operation | End) -> Operation | End:
+    """The same with documents that do not expire."""
+    if isinstance(operation, Writes):
+        return replace(
+            operation,
+            drafts=tuple(replace(draft, lifetime_seconds=None) for draft in operation.drafts),
+        )
+    if isinstance(operation, Updates):
+        return replace(
+            operation,
+            drafts=tuple(replace(draft, lifetime_seconds=None) for draft in operation.drafts),
+        )
+    return operation
 
 
 def _any(chosen: random.Random) -> Operation | End:
