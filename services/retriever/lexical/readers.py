@@ -34,6 +34,8 @@ class OpenReaders:
                 self._open[index] = opened
                 while len(self._open) > self._max_open:
                     self._open.popitem(last=False)
+            # A commit while it was being opened did not find it here.
+            opened.reload()
         return opened.searcher()
 
     def refresh(self, index: LexicalIndex) -> None:
