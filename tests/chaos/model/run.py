@@ -203,6 +203,7 @@ class Run:
                 *self._last,
                 *(f"{type(item).__name__}: {item}" for item in errors),
                 f"Logs and data are in {self._folder.parent}",
-                f"To run it again: make chaos SEED={self._seed} OPERATIONS={done}",
+                f"To run it again: make chaos SEED={self._seed} OPERATIONS={done}"
+                + (" ARGS=--expiring" if self._expiring else ""),
             ]
         )
