@@ -3,10 +3,8 @@
 All of it is derived from the store: what is missing or damaged is built again.
 """
 
-import base64
 import os
 import shutil
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,65 +12,25 @@ from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.retriever.build import BuiltFile, BuiltIndex
 from services.retriever.checksum import checksum
 from services.retriever.sealed import SealedView
 from services.retriever.sealed_segment import SealedSegment, SegmentFiles
+from services.retriever.segment_manifest import (
+    FORMAT_VERSION,
+    SegmentEntry,
+    SegmentFile,
+    SegmentManifest,
+    pack_live,
+    unpack_live,
+)
 from sirdar.errors import DataLoss
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-FORMAT_VERSION = 2
 _MANIFEST = "manifest.json"
-
-
-class SegmentFile(BaseModel):
-    """A file of a shard; `checksum` is that of `checksum.checksum`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    # Never a path that leads elsewhere: manifests come from other machines too.
-    name: str = Field(pattern=r"^[0-9A-Za-z_-][0-9A-Za-z_.-]*$")
-    bytes: int
-    checksum: str
-
-
-class _Segment(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    index: SegmentFile
-    rows: SegmentFile
-    # float16 vectors beside a quantized index.
-    exact: SegmentFile | None = None
-    vectors: int
-    # In format 1 the kind of all segments is the manifest's.
-    kind: str = ""
-    # Why the kind is not the one that the collection asks for.
-    note: str = ""
-    # Base64 of the deflated bitmap of live rows; empty: all.
-    live: str
-
-    @property
-    def files(self) -> tuple[SegmentFile, ...]:
-        return tuple(file for file in (self.index, self.rows, self.exact) if file)
-
-
-class _Manifest(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    format: int
-    generation_key: int
-    shard: int
-    index_kind: str
-    # All that was written up to here is in the segments, less what died since.
-    covered_seq: int
-    segments: tuple[_Segment, ...]
-
-    @property
-    def files(self) -> tuple[SegmentFile, ...]:
-        return tuple(file for segment in self.segments for file in segment.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +43,7 @@ class SealedState:
 
 @dataclass(frozen=True, slots=True)
 class HeldFiles:
-    """A manifest as it is on disk, empty where there is none, and what it names, open."""
+    """The content of a manifest, empty where nothing is sealed, and what it names, open."""
 
     manifest: bytes
     covered_seq: int
@@ -106,7 +64,9 @@ class ShardFolder:
         self._index_kind = index_kind
         self._dimensions = dimensions
         # The entry of each segment, less what is dead in it.
-        self._segments: dict[str, _Segment] = {}
+        self._segments: dict[str, SegmentEntry] = {}
+        # What counts, whatever became of the file that says so.
+        self._manifest: SegmentManifest | None = None
         # Of the manifest and of taking away what it does not name any more.
         self._lock = Lock()
 
@@ -138,7 +98,9 @@ class ShardFolder:
                 views.append(view)
                 self._segments[view.segment.name] = segment
         self._remove_strangers()
-        return SealedState(tuple(views), manifest.covered_seq if manifest and whole else 0)
+        covered_seq = manifest.covered_seq if manifest and whole else 0
+        self._manifest = self._manifest_of(views, covered_seq) if views else None
+        return SealedState(tuple(views), covered_seq)
 
     def build_folder(self, name: str) -> Path:
         """An empty folder to build in; what a crash leaves of it goes at the next start."""
@@ -156,7 +118,7 @@ class ShardFolder:
         rows = BuiltFile(
             bytes=(folder / "rows.npy").stat().st_size, checksum=checksum(folder / "rows.npy")
         )
-        entry = _Segment(
+        entry = SegmentEntry(
             index=self._take(folder / "index.faiss", f"{name}.faiss", built.index),
             rows=self._take(folder / "rows.npy", f"{name}.npy", rows),
             exact=(
@@ -175,20 +137,11 @@ class ShardFolder:
 
     def record(self, views: Sequence[SealedView], covered_seq: int) -> None:
         """Writes the manifest, all or nothing. Raises OSError."""
-        manifest = _Manifest(
-            format=FORMAT_VERSION,
-            generation_key=self._generation_key,
-            shard=self._shard,
-            index_kind=self._index_kind,
-            covered_seq=covered_seq,
-            segments=tuple(
-                self._segments[view.segment.name].model_copy(update={"live": _pack(view.live_bits)})
-                for view in views
-            ),
-        )
+        manifest = self._manifest_of(views, covered_seq)
         self.path.mkdir(parents=True, exist_ok=True)
         with self._lock:
-            write_durably(self.path / _MANIFEST, manifest.model_dump_json(indent=1).encode())
+            write_durably(self.path / _MANIFEST, manifest.content())
+            self._manifest = manifest
             for name in set(self._segments).difference(view.segment.name for view in views):
                 # A merge took its place; searches that are under way keep their mapping.
                 for file in self._segments.pop(name).files:
@@ -198,22 +151,20 @@ class ShardFolder:
     def held(self) -> Iterator[HeldFiles]:
         """The files of the manifest, open inside the block: a merge leaves them to it.
 
-        Raises OSError, DataLoss where the manifest is damaged.
+        Raises OSError.
         """
         with ExitStack() as stack:
             with self._lock:
-                try:
-                    content = (self.path / _MANIFEST).read_bytes()
-                except FileNotFoundError:
-                    held = HeldFiles(b"", 0, ())
-                else:
-                    manifest = self._parse(content)
-                    files = tuple(
-                        (file, stack.enter_context((self.path / file.name).open("rb")))
-                        for file in manifest.files
-                    )
-                    held = HeldFiles(content, manifest.covered_seq, files)
-            yield held
+                manifest = self._manifest
+                files = tuple(
+                    (file, stack.enter_context((self.path / file.name).open("rb")))
+                    for file in (manifest.files if manifest else ())
+                )
+            yield HeldFiles(
+                manifest.content() if manifest else b"",
+                manifest.covered_seq if manifest else 0,
+                files,
+            )
 
     def needs(self, manifest: bytes) -> list[SegmentFile]:
         """The files of a manifest that are not here.
@@ -234,7 +185,7 @@ class ShardFolder:
         file.rename(self.path / name)
         return SegmentFile(name=name, bytes=built.bytes, checksum=built.checksum)
 
-    def _map(self, entry: _Segment) -> SealedSegment:
+    def _map(self, entry: SegmentEntry) -> SealedSegment:
         files = SegmentFiles(
             self.path / entry.index.name,
             self.path / entry.rows.name,
@@ -243,7 +194,7 @@ class ShardFolder:
         name = entry.index.name.removesuffix(".faiss")
         return SealedSegment.open(name, files, entry.kind, entry.note, self._dimensions)
 
-    def _read_manifest(self) -> _Manifest | None:
+    def _read_manifest(self) -> SegmentManifest | None:
         try:
             return self._parse((self.path / _MANIFEST).read_bytes())
         except FileNotFoundError:
@@ -252,22 +203,29 @@ class ShardFolder:
             log.warning("segments are built again", folder=str(self.path), error=str(error))
             return None
 
-    def _parse(self, content: bytes) -> _Manifest:
-        try:
-            manifest = _Manifest.model_validate_json(content)
-        except ValidationError as error:
-            raise DataLoss(f"the manifest of {self.path} is damaged: {error}") from error
+    def _parse(self, content: bytes) -> SegmentManifest:
+        manifest = SegmentManifest.parse(content)
         mine = (self._generation_key, self._shard, self._index_kind)
-        theirs = (manifest.generation_key, manifest.shard, manifest.index_kind)
-        if mine != theirs or not 1 <= manifest.format <= FORMAT_VERSION:
-            raise DataLoss(f"the segments of {self.path} are of another shard or format")
-        if manifest.format == FORMAT_VERSION:
-            return manifest
-        kind = {"kind": manifest.index_kind}
-        segments = tuple(entry.model_copy(update=kind) for entry in manifest.segments)
-        return manifest.model_copy(update={"segments": segments})
+        if mine != (manifest.generation_key, manifest.shard, manifest.index_kind):
+            raise DataLoss(f"the segments of {self.path} are of another shard")
+        return manifest
 
-    def _open_segment(self, entry: _Segment) -> SealedView | None:
+    def _manifest_of(self, views: Sequence[SealedView], covered_seq: int) -> SegmentManifest:
+        return SegmentManifest(
+            format=FORMAT_VERSION,
+            generation_key=self._generation_key,
+            shard=self._shard,
+            index_kind=self._index_kind,
+            covered_seq=covered_seq,
+            segments=tuple(
+                self._segments[view.segment.name].model_copy(
+                    update={"live": pack_live(view.live_bits)}
+                )
+                for view in views
+            ),
+        )
+
+    def _open_segment(self, entry: SegmentEntry) -> SealedView | None:
         try:
             for file in entry.files:
                 path = self.path / file.name
@@ -275,7 +233,7 @@ class ShardFolder:
                     raise DataLoss(f"{path} is damaged")
             segment = self._map(entry)
             segment.touch()
-            return SealedView(segment, _unpack(entry.live))
+            return SealedView(segment, unpack_live(entry.live))
         except (OSError, ValueError, RuntimeError, DataLoss) as error:
             log.warning("a segment is built again", folder=str(self.path), error=str(error))
             return None
@@ -308,14 +266,3 @@ def write_durably(file: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _pack(bits: NDArray[np.uint8] | None) -> str:
-    return "" if bits is None else base64.b64encode(zlib.compress(bits.tobytes())).decode()
-
-
-def _unpack(live: str) -> NDArray[np.uint8] | None:
-    if not live:
-        return None
-    # A copy, because FAISS wants to own a writable array.
-    return np.frombuffer(zlib.decompress(base64.b64decode(live)), np.uint8).copy()

@@ -1,6 +1,7 @@
 """Words over gRPC: lexical candidates beside dense ones, fresh, live, and none where they fail."""
 
 import asyncio
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -383,3 +384,20 @@ async def test_a_damaged_description_of_words_is_mended(
         if writes:
             await write(stub, said("c", "apple"))
         assert await caught_up(stub) == (["a", "c"] if writes else ["a"])
+
+
+async def test_words_that_claim_to_be_newer_than_they_are_are_built_again(
+    tmp_path: Path, words_folder: Path
+) -> None:
+    """Without its checksum the changed manifest would pass, and document c never be found."""
+    old = shutil.copytree(words_folder, tmp_path / "old")
+    async with retriever(tmp_path) as stub:
+        await write(stub, said("c", "apple"))
+        assert await found(stub, "apple") == ["a", "c"]
+    (newer,) = re.findall(rb'"covered_seq":\d+', (words_folder / "sirdar.json").read_bytes())
+    shutil.rmtree(words_folder)
+    old.rename(words_folder)
+    manifest = words_folder / "sirdar.json"
+    manifest.write_bytes(re.sub(rb'"covered_seq":\d+', newer, manifest.read_bytes()))
+    async with retriever(tmp_path) as stub:
+        assert await caught_up(stub) == ["a", "c"]

@@ -185,6 +185,23 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def test_a_manifest_that_was_damaged_while_nothing_ran_is_not_in_the_next_snapshot(
+    tmp_path: Path,
+) -> None:
+    url = (tmp_path / "snapshots").as_uri()
+    with snapped(tmp_path / "data", url) as it:
+        live = filled(it)
+        folder = it.books.shards[0].folder.path
+    flip(folder / "manifest.json")
+    with snapped(tmp_path / "data", url) as it:
+        assert it.take().covered_seqs[0] == 0
+        it.seal()
+        assert it.take().covered_seqs[0] > 0
+    lose_segments(tmp_path / "data")
+    with snapped(tmp_path / "data", url) as it:
+        assert it.search(queries(8), 30, exact=True) == oracle(live, queries(8), 30)
+
+
 @pytest.mark.parametrize(
     ("part", "damage"),
     [("objects", flip), ("objects", cut), ("objects", Path.unlink), ("manifests", flip)],

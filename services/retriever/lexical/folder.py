@@ -11,11 +11,13 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from services.retriever.checksum import checked, with_checksum
 from services.retriever.shard_folder import write_durably
 
-FORMAT_VERSION = 1
+# 1 has no checksum of its own.
+FORMAT_VERSION = 2
 _MANIFEST = "sirdar.json"
 _META = "meta.json"
 # Each file of tantivy ends in a JSON footer, its length and a magic number; the footer has the
@@ -43,14 +45,19 @@ class LexicalManifest(BaseModel):
 def read_manifest(folder: Path) -> LexicalManifest | None:
     """None: there is none that can be read."""
     try:
-        return LexicalManifest.model_validate_json((folder / _MANIFEST).read_bytes())
-    except (OSError, ValidationError):
+        content = (folder / _MANIFEST).read_bytes()
+        text = checked(content)
+        manifest = LexicalManifest.model_validate_json(content if text is None else text)
+    except (OSError, ValueError):
         return None
+    if manifest.format == 1:
+        return manifest.model_copy(update={"format": FORMAT_VERSION})
+    return manifest if text is not None else None
 
 
 def write_manifest(folder: Path, manifest: LexicalManifest) -> None:
     """All or nothing. Raises OSError."""
-    write_durably(folder / _MANIFEST, manifest.model_dump_json().encode())
+    write_durably(folder / _MANIFEST, with_checksum(manifest.model_dump_json().encode()))
 
 
 def has_index(folder: Path) -> bool:

@@ -5,7 +5,7 @@ import re
 import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.retriever.shard_folder import SegmentFile
+from services.retriever.segment_manifest import SegmentFile
 from services.retriever.store.records import Collection
 from sirdar.errors import DataLoss
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import structlog
 import xxhash
 
-from services.retriever.shard_folder import SegmentFile, ShardFolder
+from services.retriever.segment_manifest import SegmentFile
+from services.retriever.shard_folder import ShardFolder
 from services.retriever.snapshots.layout import Layout
 from services.retriever.snapshots.location import SnapshotLocation
 from services.retriever.snapshots.manifest import SnapshotShard, object_name

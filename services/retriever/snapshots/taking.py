@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 import xxhash
 
-from services.retriever.shard_folder import SegmentFile, ShardFolder
+from services.retriever.segment_manifest import SegmentFile
+from services.retriever.shard_folder import ShardFolder
 from services.retriever.snapshots.layout import Layout
 from services.retriever.snapshots.location import CHUNK_BYTES, SnapshotLocation
 from services.retriever.snapshots.manifest import (
