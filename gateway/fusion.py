@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sirdar.errors import InvalidArgument
-from sirdar.v1 import retriever_pb2, search_pb2
+from sirdar.v1 import query_pb2, retriever_pb2
 
 
 class SearchMode(StrEnum):
@@ -31,13 +31,13 @@ class FusionMethod(StrEnum):
 
 
 _MODES = {
-    search_pb2.SEARCH_MODE_DENSE: SearchMode.DENSE,
-    search_pb2.SEARCH_MODE_LEXICAL: SearchMode.LEXICAL,
-    search_pb2.SEARCH_MODE_HYBRID: SearchMode.HYBRID,
+    query_pb2.SEARCH_MODE_DENSE: SearchMode.DENSE,
+    query_pb2.SEARCH_MODE_LEXICAL: SearchMode.LEXICAL,
+    query_pb2.SEARCH_MODE_HYBRID: SearchMode.HYBRID,
 }
 _METHODS = {
-    search_pb2.FUSION_METHOD_RECIPROCAL_RANK: FusionMethod.RECIPROCAL_RANK,
-    search_pb2.FUSION_METHOD_WEIGHTED_SCORES: FusionMethod.WEIGHTED_SCORES,
+    query_pb2.FUSION_METHOD_RECIPROCAL_RANK: FusionMethod.RECIPROCAL_RANK,
+    query_pb2.FUSION_METHOD_WEIGHTED_SCORES: FusionMethod.WEIGHTED_SCORES,
 }
 
 
@@ -64,19 +64,19 @@ class RankedPassage:
     lexical_score: float | None
 
 
-def mode_of(mode: search_pb2.SearchMode.ValueType) -> SearchMode | None:
+def mode_of(mode: query_pb2.SearchMode.ValueType) -> SearchMode | None:
     """None: as the server is set. Raises InvalidArgument."""
-    if mode == search_pb2.SEARCH_MODE_UNSPECIFIED:
+    if mode == query_pb2.SEARCH_MODE_UNSPECIFIED:
         return None
     if mode not in _MODES:
         raise InvalidArgument.field("mode", f"{mode} is not known; update the gateway or ask less")
     return _MODES[mode]
 
 
-def plan_fusion(message: search_pb2.Fusion, default: FusionPlan) -> FusionPlan:
+def plan_fusion(message: query_pb2.Fusion, default: FusionPlan) -> FusionPlan:
     """What the message says, else the default. Raises InvalidArgument that names the field."""
     plan = default
-    if message.method != search_pb2.FUSION_METHOD_UNSPECIFIED:
+    if message.method != query_pb2.FUSION_METHOD_UNSPECIFIED:
         if message.method not in _METHODS:
             raise InvalidArgument.field("fusion.method", f"{message.method} is not known")
         plan = replace(plan, method=_METHODS[message.method])

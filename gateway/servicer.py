@@ -17,7 +17,7 @@ from gateway.search import SearchAnswer, SearchPipeline, SearchQuery
 from gateway.settings import GatewaySettings
 from gateway.writing import BatchWriter, Pushback
 from services.runtime.drain import Drain
-from sirdar.errors import InvalidArgument, ResourceExhausted, SirdarError, to_status
+from sirdar.errors import InvalidArgument, ResourceExhausted, SirdarError, Unimplemented, to_status
 from sirdar.v1 import common_pb2, retriever_pb2, search_pb2, search_pb2_grpc
 
 SERVICE = search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
@@ -67,6 +67,22 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             )
         )
         return _search_response(answer)
+
+    async def BatchSearch(
+        self, request: search_pb2.BatchSearchRequest, context: Any
+    ) -> search_pb2.BatchSearchResponse:
+        raise Unimplemented("BatchSearch is not served yet")
+
+    async def StreamSearch(
+        self, request_iterator: Any, context: Any
+    ) -> AsyncIterator[search_pb2.StreamSearchResponse]:
+        raise Unimplemented("StreamSearch is not served yet")
+        yield search_pb2.StreamSearchResponse()
+
+    async def ComputeSimilarity(
+        self, request: search_pb2.ComputeSimilarityRequest, context: Any
+    ) -> search_pb2.ComputeSimilarityResponse:
+        raise Unimplemented("ComputeSimilarity is not served yet")
 
     async def IndexDocuments(
         self, request_iterator: Any, context: Any

@@ -259,6 +259,9 @@ class Retriever:
             lambda: self._store.documents(generation, after, limit, max_bytes)
         )
 
+    async def committed_seqs(self, generation: Generation) -> list[int]:
+        return await self.in_thread(lambda: self._store.committed_seqs(generation))
+
     async def fetch(self, generation: Generation, passage_ids: Sequence[int]) -> dict[int, Passage]:
         """Those of the passages that are still there."""
         return await self.in_thread(lambda: self._store.passages_of(generation, passage_ids))
@@ -316,7 +319,7 @@ class Retriever:
             return
         needed: dict[int, int] = {}
         if search.consistency is Consistency.STRONG:
-            committed = await self.in_thread(lambda: self._store.committed_seqs(generation))
+            committed = await self.committed_seqs(generation)
             needed = dict(enumerate(committed))
         for position in search.seen:
             needed[position.shard] = max(needed.get(position.shard, 0), position.seq)

@@ -226,6 +226,16 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             url=taken.url, bytes=taken.size_bytes, covered_seqs=taken.covered_seqs
         )
 
+    async def GetPosition(
+        self, request: pb.GetPositionRequest, context: Any
+    ) -> pb.GetPositionResponse:
+        collection = self._collection(request)
+        return pb.GetPositionResponse(
+            identity=str(collection.generation.key),
+            committed_seqs=await self._retriever.committed_seqs(collection.generation),
+            applied_seqs=[shard.view.applied_seq for shard in collection.shards],
+        )
+
     async def ListShards(
         self, request: pb.ListShardsRequest, context: Any
     ) -> pb.ListShardsResponse:

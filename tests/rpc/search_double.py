@@ -22,6 +22,7 @@ from sirdar.errors import (
     InvalidArgument,
     NotFound,
     SirdarError,
+    Unimplemented,
     to_status,
 )
 from sirdar.v1 import collection_pb2, common_pb2, document_pb2, search_pb2
@@ -220,6 +221,22 @@ class DoubleServicer(SearchServiceServicer):
                 collection.labels.clear()
                 collection.labels.update(request.collection.labels)
         return search_pb2.UpdateCollectionResponse(collection=collection)
+
+    async def BatchSearch(
+        self, request: search_pb2.BatchSearchRequest, context: Any
+    ) -> search_pb2.BatchSearchResponse:
+        raise Unimplemented("BatchSearch is not served yet")
+
+    async def StreamSearch(
+        self, request_iterator: Any, context: Any
+    ) -> AsyncIterator[search_pb2.StreamSearchResponse]:
+        raise Unimplemented("StreamSearch is not served yet")
+        yield search_pb2.StreamSearchResponse()
+
+    async def ComputeSimilarity(
+        self, request: search_pb2.ComputeSimilarityRequest, context: Any
+    ) -> search_pb2.ComputeSimilarityResponse:
+        raise Unimplemented("ComputeSimilarity is not served yet")
 
     async def DeleteCollection(self, request, context):  # type: ignore[no-untyped-def]
         self._called("DeleteCollection")

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sirdar.filter_text import parse_filter
-from sirdar.v1 import collection_pb2, common_pb2, filter_pb2, search_pb2
+from sirdar.v1 import collection_pb2, common_pb2, filter_pb2, query_pb2
 from tests.rpc.search_double import Double, running_double
 from tests.rpc.terminal_command import Sirdar, in_process
 
@@ -45,10 +45,10 @@ def test_a_search_says_mode_filter_and_freshness(double: Double, sirdar: Sirdar)
     assert sirdar("search", "q", "--consistency", "strong").code == 0
     assert sirdar("search", "q", "--token", "t1", "--token", "t2").code == 0
     filtered, strong, session = double.requests
-    assert filtered.mode == search_pb2.SEARCH_MODE_LEXICAL
+    assert filtered.mode == query_pb2.SEARCH_MODE_LEXICAL
     assert filtered.filter == parse_filter(text)
     assert not strong.HasField("filter")
-    assert strong.mode == search_pb2.SEARCH_MODE_UNSPECIFIED
+    assert strong.mode == query_pb2.SEARCH_MODE_UNSPECIFIED
     assert strong.consistency == common_pb2.CONSISTENCY_STRONG
     assert session.consistency == common_pb2.CONSISTENCY_SESSION
     assert list(session.consistency_tokens) == ["t1", "t2"]

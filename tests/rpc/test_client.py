@@ -31,7 +31,7 @@ from sirdar.errors import (
     Unavailable,
 )
 from sirdar.filter_text import parse_filter
-from sirdar.v1 import collection_pb2, search_pb2
+from sirdar.v1 import collection_pb2, query_pb2, search_pb2
 from tests.rpc.search_double import Double, running_double
 
 Item = Document | ConditionalDocument
@@ -202,12 +202,12 @@ def test_modes_fusion_and_filters_reach_the_server(double: Double, client: Clien
     fusion = Fusion(FusionMethod.WEIGHTED_SCORES, lexical_weight=0.5)
     client.search("docs", "a", fusion=fusion)
     hybrid, dense, fused = double.requests
-    assert hybrid.mode == search_pb2.SEARCH_MODE_HYBRID
-    assert dense.mode == search_pb2.SEARCH_MODE_DENSE
+    assert hybrid.mode == query_pb2.SEARCH_MODE_HYBRID
+    assert dense.mode == query_pb2.SEARCH_MODE_DENSE
     assert hybrid.filter == dense.filter == message
     assert not fused.HasField("filter")
-    assert fused.fusion == search_pb2.Fusion(
-        method=search_pb2.FUSION_METHOD_WEIGHTED_SCORES, lexical_weight=0.5
+    assert fused.fusion == query_pb2.Fusion(
+        method=query_pb2.FUSION_METHOD_WEIGHTED_SCORES, lexical_weight=0.5
     )
 
 

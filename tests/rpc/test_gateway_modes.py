@@ -13,7 +13,7 @@ from gateway.__main__ import wire
 from gateway.settings import GatewaySettings
 from services.runtime.server import serve
 from sirdar.errors import InvalidArgument, SirdarError, Unavailable, Unimplemented, from_rpc_error
-from sirdar.v1 import filter_pb2, search_pb2
+from sirdar.v1 import filter_pb2, query_pb2, search_pb2
 from sirdar.v1.search_pb2_grpc import SearchServiceStub
 from tests.rpc.tier_doubles import (
     EmbedderDouble,
@@ -24,9 +24,9 @@ from tests.rpc.tier_doubles import (
 )
 
 DENSE, LEXICAL, HYBRID = (
-    search_pb2.SEARCH_MODE_DENSE,
-    search_pb2.SEARCH_MODE_LEXICAL,
-    search_pb2.SEARCH_MODE_HYBRID,
+    query_pb2.SEARCH_MODE_DENSE,
+    query_pb2.SEARCH_MODE_LEXICAL,
+    query_pb2.SEARCH_MODE_HYBRID,
 )
 
 
@@ -107,7 +107,7 @@ async def test_the_server_says_what_searches_do_that_do_not() -> None:
         assert await gateway.order() == ["d", "c", "a"]
     async with running(fusion_lexical_weight=0) as gateway:
         assert (await gateway.order())[:3] == ["b", "a", "c"]
-        fusion = search_pb2.Fusion(dense_weight=0, lexical_weight=1)
+        fusion = query_pb2.Fusion(dense_weight=0, lexical_weight=1)
         assert (await gateway.order(fusion=fusion))[:3] == ["d", "c", "a"]
 
 
@@ -207,8 +207,8 @@ async def test_a_filter_reaches_the_retriever_as_it_is() -> None:
     ("request_", "field"),
     [
         ({"mode": 9}, "mode"),
-        ({"fusion": search_pb2.Fusion(rank_constant=0)}, "fusion.rank_constant"),
-        ({"fusion": search_pb2.Fusion(dense_weight=-1)}, "fusion.dense_weight"),
+        ({"fusion": query_pb2.Fusion(rank_constant=0)}, "fusion.rank_constant"),
+        ({"fusion": query_pb2.Fusion(dense_weight=-1)}, "fusion.dense_weight"),
     ],
 )
 async def test_bad_modes_and_fusions_are_named(request_: dict[str, Any], field: str) -> None:

@@ -9,7 +9,7 @@ from gateway.documents import collapse
 from gateway.fusion import FusionMethod, FusionPlan, SearchMode, mode_of, plan_fusion, ranked
 from gateway.settings import GatewaySettings
 from sirdar.errors import InvalidArgument
-from sirdar.v1 import retriever_pb2, search_pb2
+from sirdar.v1 import query_pb2, retriever_pb2
 
 RECIPROCAL = FusionPlan(FusionMethod.RECIPROCAL_RANK, 1.0, 1.0, 60.0)
 WEIGHTED = FusionPlan(FusionMethod.WEIGHTED_SCORES, 1.0, 1.0, 60.0)
@@ -101,9 +101,9 @@ def test_documents_are_ranked_by_their_best_passage_and_shown_by_one_with_text()
 
 def test_what_a_request_leaves_out_is_as_the_server_is_set() -> None:
     default = GatewaySettings(fusion_lexical_weight=0.25).fusion
-    assert plan_fusion(search_pb2.Fusion(), default) == default
-    message = search_pb2.Fusion(
-        method=search_pb2.FUSION_METHOD_WEIGHTED_SCORES, dense_weight=0, rank_constant=1
+    assert plan_fusion(query_pb2.Fusion(), default) == default
+    message = query_pb2.Fusion(
+        method=query_pb2.FUSION_METHOD_WEIGHTED_SCORES, dense_weight=0, rank_constant=1
     )
     assert plan_fusion(message, default) == FusionPlan(FusionMethod.WEIGHTED_SCORES, 0.0, 0.25, 1.0)
 
@@ -111,23 +111,23 @@ def test_what_a_request_leaves_out_is_as_the_server_is_set() -> None:
 @pytest.mark.parametrize(
     ("message", "field"),
     [
-        (search_pb2.Fusion(dense_weight=-1), "dense_weight"),
-        (search_pb2.Fusion(lexical_weight=math.nan), "lexical_weight"),
-        (search_pb2.Fusion(lexical_weight=math.inf), "lexical_weight"),
-        (search_pb2.Fusion(dense_weight=1e308, lexical_weight=1e308), "dense_weight"),
-        (search_pb2.Fusion(dense_weight=0, lexical_weight=0), "dense_weight"),
-        (search_pb2.Fusion(rank_constant=0.5), "rank_constant"),
-        (search_pb2.Fusion(method=9), "method"),  # type: ignore[arg-type]
+        (query_pb2.Fusion(dense_weight=-1), "dense_weight"),
+        (query_pb2.Fusion(lexical_weight=math.nan), "lexical_weight"),
+        (query_pb2.Fusion(lexical_weight=math.inf), "lexical_weight"),
+        (query_pb2.Fusion(dense_weight=1e308, lexical_weight=1e308), "dense_weight"),
+        (query_pb2.Fusion(dense_weight=0, lexical_weight=0), "dense_weight"),
+        (query_pb2.Fusion(rank_constant=0.5), "rank_constant"),
+        (query_pb2.Fusion(method=9), "method"),  # type: ignore[arg-type]
     ],
 )
-def test_bad_fusion_is_named(message: search_pb2.Fusion, field: str) -> None:
+def test_bad_fusion_is_named(message: query_pb2.Fusion, field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         plan_fusion(message, RECIPROCAL)
     assert [item.field for item in refused.value.fields] == [f"fusion.{field}"]
 
 
 def test_an_unknown_mode_is_named() -> None:
-    assert mode_of(search_pb2.SEARCH_MODE_UNSPECIFIED) is None
+    assert mode_of(query_pb2.SEARCH_MODE_UNSPECIFIED) is None
     with pytest.raises(InvalidArgument) as refused:
         mode_of(9)  # type: ignore[arg-type]
     assert [item.field for item in refused.value.fields] == ["mode"]

@@ -16,7 +16,7 @@ from sirdar.client.documents import ConditionalDocument, Document, DocumentUpdat
 from sirdar.client.fusion import Fusion, FusionMethod, SearchMode
 from sirdar.errors import InvalidArgument
 from sirdar.filter_text import parse_filter
-from sirdar.v1 import collection_pb2, document_pb2, filter_pb2, search_pb2
+from sirdar.v1 import collection_pb2, document_pb2, filter_pb2, query_pb2, search_pb2
 
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
@@ -90,16 +90,16 @@ def rerank_settings(field: str, value: RerankSettings) -> collection_pb2.RerankS
     return message
 
 
-def mode(field: str, value: SearchMode | str) -> search_pb2.SearchMode.ValueType:
-    return search_pb2.SearchMode.Value(f"SEARCH_MODE_{_choice(field, value, SearchMode)}")
+def mode(field: str, value: SearchMode | str) -> query_pb2.SearchMode.ValueType:
+    return query_pb2.SearchMode.Value(f"SEARCH_MODE_{_choice(field, value, SearchMode)}")
 
 
-def fusion(field: str, value: Fusion) -> search_pb2.Fusion:
+def fusion(field: str, value: Fusion) -> query_pb2.Fusion:
     """What is None stays unset."""
-    message = search_pb2.Fusion()
+    message = query_pb2.Fusion()
     if value.method is not None:
         method = _choice(f"{field}.method", value.method, FusionMethod)
-        message.method = search_pb2.FusionMethod.Value(f"FUSION_METHOD_{method}")
+        message.method = query_pb2.FusionMethod.Value(f"FUSION_METHOD_{method}")
     if value.dense_weight is not None:
         message.dense_weight = number(f"{field}.dense_weight", value.dense_weight)
     if value.lexical_weight is not None:
