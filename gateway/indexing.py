@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import dataclass
 
 from gateway.batch import IndexBatch, PendingItem
-from gateway.budget import ByteBudget
+from gateway.byte_budget import ByteBudget
 from gateway.settings import GatewaySettings
 from gateway.writing import BatchWriter, Pushback
 from sirdar.errors import SirdarError

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from gateway.backends import Embedder, Retriever
 from gateway.batch import IndexBatch, PendingItem, content_hash
-from gateway.budget import ByteBudget
+from gateway.byte_budget import ByteBudget
 from gateway.catalog import CollectionEntry
 from gateway.settings import GatewaySettings
 from sirdar.errors import (

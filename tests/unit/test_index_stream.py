@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.batch import IndexBatch, PendingItem, content_hash
-from gateway.budget import ByteBudget
+from gateway.byte_budget import ByteBudget
 from gateway.indexing import IndexInput, IndexStream, RecentIds
 from gateway.settings import GatewaySettings
 from sirdar.errors import InvalidArgument, Unavailable
