@@ -15,8 +15,8 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from benchmarks.cranfield import Cranfield
-from gateway.documents import FoundDocument
-from gateway.rerank import RerankPlan, fuse
+from gateway.pipeline.documents import FoundDocument
+from gateway.pipeline.rerank import RerankPlan, fuse
 from lab.evaluation import ndcg
 from services.inference.batcher import Batcher, Priority, QueueLimits, Work
 from services.inference.cost import calibrate

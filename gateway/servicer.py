@@ -7,7 +7,7 @@ from gateway.backends import Embedder, Reranker, Retriever
 from gateway.catalog import Catalog
 from gateway.collections import Collections
 from gateway.index_streams import IndexStreams
-from gateway.search import SearchPipeline
+from gateway.pipeline.search import SearchPipeline
 from gateway.searches import Searches
 from gateway.settings import GatewaySettings
 from gateway.stored_documents import StoredDocuments

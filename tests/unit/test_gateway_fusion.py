@@ -5,8 +5,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.documents import collapse
-from gateway.fusion import FusionMethod, FusionPlan, SearchMode, mode_of, plan_fusion, ranked
+from gateway.pipeline.documents import collapse
+from gateway.pipeline.fusion import (
+    FusionMethod,
+    FusionPlan,
+    SearchMode,
+    mode_of,
+    plan_fusion,
+    ranked,
+)
 from gateway.settings import GatewaySettings
 from sirdar.errors import InvalidArgument
 from sirdar.v1 import query_pb2, retriever_pb2

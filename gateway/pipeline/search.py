@@ -1,73 +1,23 @@
 """The pipeline of one search: embed, retrieve, fuse, collapse to documents, rerank, highlight."""
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from gateway.backends import EmbeddedQuery, Embedder, Reranker, Retriever, call_for
 from gateway.catalog import Catalog, CollectionEntry
-from gateway.documents import FoundDocument, collapse
-from gateway.fusion import FusionPlan, SearchMode, ranked
-from gateway.highlights import highlight
-from gateway.rerank import RerankPlan, plan_rerank, rerank
+from gateway.pipeline.answer import SearchAnswer
+from gateway.pipeline.documents import collapse
+from gateway.pipeline.fusion import SearchMode, ranked
+from gateway.pipeline.highlights import highlight
+from gateway.pipeline.query import MAX_CANDIDATES, SearchQuery
+from gateway.pipeline.rerank import RerankPlan, plan_rerank, rerank
 from gateway.settings import GatewaySettings
-from gateway.validation import MAX_CANDIDATES
 from services.runtime.deadline import remaining_seconds
 from sirdar.errors import FailedPrecondition, NotFound, SirdarError, Unavailable, Unimplemented
-from sirdar.v1 import collection_pb2, common_pb2, filter_pb2, retriever_pb2
-
-Stage: TypeAlias = common_pb2.Stage.ValueType
+from sirdar.v1 import common_pb2, retriever_pb2
 
 _CANDIDATES_A_RESULT = 3
 # Of the time that the caller still gives.
 _OPTIONAL_SHARE = 0.8
-
-
-@dataclass(frozen=True, slots=True)
-class SearchQuery:
-    """A validated search."""
-
-    namespace: str
-    collection: str
-    text: str
-    top_k: int
-    # Passages to consider; None: as many as top_k documents need.
-    candidates: int | None
-    exact: bool
-    consistency: common_pb2.Consistency.ValueType
-    consistency_tokens: tuple[str, ...]
-    require_complete: bool
-    rerank: collection_pb2.RerankSettings
-    highlight: bool
-    # As it travels: the retriever knows the schema and checks it.
-    filter: filter_pb2.Filter | None
-    # None: as the server is set.
-    mode: SearchMode | None
-    fusion: FusionPlan
-
-
-@dataclass(slots=True)
-class SearchAnswer:
-    """An answer that grows stage by stage."""
-
-    documents: list[FoundDocument] = field(default_factory=list)
-    space: common_pb2.EmbeddingSpace = field(default_factory=common_pb2.EmbeddingSpace)
-    coverage: common_pb2.Coverage = field(default_factory=common_pb2.Coverage)
-    degraded: list[common_pb2.Degradation] = field(default_factory=list)
-    stage_seconds: dict[Stage, float] = field(default_factory=dict)
-
-    @contextmanager
-    def timed(self, stage: Stage) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stage_seconds[stage] = time.perf_counter() - started
-
-    def degrade(self, reason: common_pb2.DegradedReason.ValueType, detail: str) -> None:
-        self.degraded.append(common_pb2.Degradation(reason=reason, detail=detail))
 
 
 class SearchPipeline:

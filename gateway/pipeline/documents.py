@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.fusion import RankedPassage
+from gateway.pipeline.fusion import RankedPassage
 from sirdar.v1 import retriever_pb2
 
 

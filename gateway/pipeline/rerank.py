@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 
 from gateway.backends import Reranker
-from gateway.documents import FoundDocument
+from gateway.pipeline.documents import FoundDocument
 from gateway.settings import GatewaySettings
 from sirdar.errors import InvalidArgument
 from sirdar.v1 import collection_pb2

@@ -8,7 +8,7 @@ from operator import mul
 from sentencex import segment
 
 from gateway.backends import EmbeddedQuery, Embedder
-from gateway.documents import FoundDocument
+from gateway.pipeline.documents import FoundDocument
 from sirdar.v1 import common_pb2
 
 # The rules of a language differ in abbreviations only; where it is not known, English ones

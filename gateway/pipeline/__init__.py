@@ -1,0 +1,1 @@
+"""What one search goes through, from the request to the answer."""
