@@ -128,7 +128,7 @@ async def test_a_fault_of_ours_says_no_more_than_its_request_id(
     def broken(request: SearchRequest) -> int:
         raise RuntimeError("a secret of the house")
 
-    monkeypatch.setattr("gateway.searches.check.check_top_k", broken)
+    monkeypatch.setattr("gateway.searches.read_query", broken)
     async with running_http() as gateway:
         answer = await gateway.http.get("/search?q=x&collection=notes")
         assert problem_of(answer) == (500, "INTERNAL")
