@@ -39,6 +39,8 @@ DROPPED = Counter(
 _MAX_BATCH_QUERIES = 256
 # Before another look at views that do not have yet what the store has.
 _PAUSES_SECONDS = (0.0, 0.002, 0.01)
+# So many times as many as the last time are searched beyond those that were asked for.
+_MORE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,8 @@ class Searcher:
         The store has a write a moment before the views do. What is found of a
         document as it was before is gone from the store then: it is searched
         again, for as many more as were gone, until the views have the write.
+        What is expired is in the views until it is swept, which nobody waits
+        for: it is searched again only where it has taken the places of others.
         """
         more = 0
         for pause_seconds in (*_PAUSES_SECONDS, None):
@@ -231,9 +235,11 @@ class Searcher:
             shown, passages = self._shown(found, request)
             pairs = zip(found, shown, strict=True)
             gone = max((len(all_.ids) - len(there.ids) for all_, there in pairs), default=0)
-            if not gone or pause_seconds is None or (more and self._store.has_expired()):
+            if not gone or pause_seconds is None:
                 break
-            more = gone
+            if more and self._store.has_expired() and not _short(found, shown, request, wanted):
+                break
+            more = max(gone, _MORE * more)
             time.sleep(pause_seconds)
         return [_first(item, request.candidates) for item in shown], passages, pending
 
@@ -296,6 +302,16 @@ def best_of_documents(found: Found, passages: dict[int, Passage], documents: int
 
 def _first(found: Found, k: int) -> Found:
     return found if len(found.ids) <= k else Found(found.scores[:k], found.ids[:k])
+
+
+def _short(
+    found: Sequence[Found], shown: Sequence[Found], request: SearchRequest, wanted: int
+) -> bool:
+    """Whether a query has fewer than it asked for, and there may be more."""
+    return any(
+        len(there.ids) < request.candidates and len(all_.ids) == wanted
+        for all_, there in zip(found, shown, strict=True)
+    )
 
 
 def _still_there(found: Found, passages: dict[int, Passage]) -> Found:

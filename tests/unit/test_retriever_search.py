@@ -33,12 +33,17 @@ class HeldStore(SqliteStore):
         self.reading = threading.Event()
         self.go_on = threading.Event()
         self.reads: list[list[int]] = []
+        self.expired: set[int] = set()
 
     def passages(self, passage_ids: Sequence[int], with_text: bool) -> dict[int, Passage]:
         self.reads.append(sorted(passage_ids))
         self.reading.set()
         self.go_on.wait()
-        return {item: Passage(f"d{item}", 0, 0, 1, "", "", b"", 1) for item in passage_ids}
+        there = [item for item in passage_ids if item not in self.expired]
+        return {item: Passage(f"d{item}", 0, 0, 1, "", "", b"", 1) for item in there}
+
+    def has_expired(self) -> bool:
+        return bool(self.expired)
 
 
 @pytest.fixture
@@ -122,6 +127,17 @@ def test_too_many_waiting_searches_are_refused_with_a_delay(
     assert refusal.value.retry_after is not None
     store.go_on.set()
     assert [best(future) for future in waiting] == [[1]] * MAX_WAITING
+
+
+def test_what_is_expired_takes_no_place_of_what_is_there(
+    store: HeldStore, searcher: Searcher, request_for: Callable[..., SearchRequest]
+) -> None:
+    store.go_on.set()
+    (order,) = searcher.submit(request_for(0, candidates=10)).result().found
+    store.expired = set(order.ids[:8])
+    for candidates in (1, 2):
+        (found,) = searcher.submit(request_for(0, candidates)).result().found
+        assert found.ids == order.ids[8 : 8 + candidates]
 
 
 async def test_a_read_waits_until_its_write_is_applied() -> None:

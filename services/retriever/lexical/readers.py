@@ -31,11 +31,12 @@ class OpenReaders:
             if opened is None:
                 return None
             with self._lock:
+                # A commit while it was being opened did not find it here; whoever finds it is
+                # to see that commit.
+                opened.reload()
                 self._open[index] = opened
                 while len(self._open) > self._max_open:
                     self._open.popitem(last=False)
-            # A commit while it was being opened did not find it here.
-            opened.reload()
         return opened.searcher()
 
     def refresh(self, index: LexicalIndex) -> None:
