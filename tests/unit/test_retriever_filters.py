@@ -14,7 +14,12 @@ from services.retriever.filters.columns import Columns
 from services.retriever.filters.conditions import Condition
 from services.retriever.filters.deletion import delete_matching
 from services.retriever.metadata import stored
-from services.retriever.store.records import CollectionUpdate, FieldSchema, FieldType
+from services.retriever.store.records import (
+    CollectionUpdate,
+    DocumentPatch,
+    FieldSchema,
+    FieldType,
+)
 from services.retriever.store.sqlite.store import SqliteStore
 from services.retriever.view_search import search_views
 from sirdar.v1.document_pb2 import MetadataValue
@@ -272,6 +277,26 @@ def test_deleting_by_filter_leaves_what_was_rewritten_meanwhile(
         assert left.documents == 0
         states = it.store.document_states(it.collection.generation, rewritten)
         assert [item.id for item in states] == rewritten[:1]
+    finally:
+        it.close()
+
+
+def test_what_is_expired_is_not_counted_and_not_said_to_be_deleted(tmp_path: Path) -> None:
+    it = library(tmp_path, {})
+    try:
+        it.set_schema(RANK)
+        it.put([f"d{at}" for at in range(20)], ranked(20), 1)
+        over = [
+            DocumentPatch(f"d{at}", lambda data: data, 100, changes_expiry=True, expires_ns=1)
+            for at in (3, 11, 17)
+        ]
+        it.store.update_documents(it.collection.generation, over).result()
+        condition = requests.condition(rank_filter(10, 20), [RANK])
+        shards = it.books.shards
+        assert it.store.has_expired()
+        for count_only in (True, False):
+            done = delete_matching(it.store, shards, condition, count_only=count_only, until=None)
+            assert done.documents == 8
     finally:
         it.close()
 

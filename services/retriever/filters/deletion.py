@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from services.retriever.filters.allowed import Allowed
 from services.retriever.filters.columns import Columns
 from services.retriever.filters.conditions import Condition
@@ -42,9 +44,9 @@ def delete_matching(
     """
     if any(shard.state is not ShardState.READY for shard in shards):
         raise Unavailable("a shard of the collection is not ready; retry later")
-    matching = [shard.view.allowed(condition) for shard in shards]
     if count_only:
-        return FilterDeletion(sum(allowed.documents for allowed in matching), ())
+        return FilterDeletion(_count(store, shards, condition), ())
+    matching = [shard.view.allowed(condition) for shard in shards]
     deleted = 0
     positions: list[Position] = []
     for shard, allowed in zip(shards, matching, strict=True):
@@ -57,6 +59,16 @@ def delete_matching(
             # Of one shard only the last position counts.
             positions = [item for item in positions if item.shard != shard.number] + done[-1:]
     return FilterDeletion(deleted, tuple(positions))
+
+
+def _count(store: Store, shards: Sequence[Shard], condition: Condition) -> int:
+    # Before the views: what is swept in between is in none of them.
+    expired = store.expired_keys(shards[0].generation)
+    matching = [shard.view.allowed(condition) for shard in shards]
+    count = sum(allowed.documents for allowed in matching)
+    if not expired:
+        return count
+    return count - sum(int(np.isin(expired, allowed.keys).sum()) for allowed in matching)
 
 
 def _step(store: Store, shard: Shard, condition: Condition, keys: Sequence[int]) -> list[Position]:

@@ -82,6 +82,10 @@ class Store(Protocol):
         """Whether there is a document whose time is over. Costs some microseconds."""
         ...
 
+    def expired_keys(self, generation: Generation) -> list[int]:
+        """The keys of the documents whose time is over, which are not swept yet."""
+        ...
+
     def sweep(self, limit: int) -> Future[int]:
         """Deletes so many of the documents whose time is over; answers how many there were."""
         ...

@@ -117,6 +117,14 @@ def has_expired(connection: sqlite3.Connection, now_ns: int) -> bool:
     return bool(found)
 
 
+def expired_keys(connection: sqlite3.Connection, generation: Generation, now_ns: int) -> list[int]:
+    rows = connection.execute(
+        "SELECT key FROM document WHERE expires_ns <= ? AND generation_key = ?",
+        (now_ns, generation.key),
+    )
+    return [key for (key,) in rows]
+
+
 def changes(
     connection: sqlite3.Connection, generation: Generation, shard: int, after_seq: int
 ) -> Iterator[Change]:

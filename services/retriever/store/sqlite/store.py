@@ -133,6 +133,10 @@ class SqliteStore:
         with self._reading() as connection:
             return reads.has_expired(connection, self._clock())
 
+    def expired_keys(self, generation: Generation) -> list[int]:
+        with self._reading() as connection:
+            return reads.expired_keys(connection, generation, self._clock())
+
     def sweep(self, limit: int) -> Future[int]:
         return self._commits.submit(
             lambda connection: documents.sweep(connection, self._clock(), limit),
