@@ -122,6 +122,7 @@ def search_response(
         ),
         generation=generation(item),
         missing_lexical_shards=covered.lexical.missing_shards if covered.lexical else None,
+        applied_seqs=covered.applied_seqs,
     )
     passages = {} if search.ids_only else covered.passages()
     dense: dict[int, Found] = {}

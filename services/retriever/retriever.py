@@ -91,6 +91,12 @@ class CoveredAnswer:
         answers = (self.dense, self.lexical)
         return max((answer.pending_writes for answer in answers if answer), default=0)
 
+    @property
+    def applied_seqs(self) -> list[int]:
+        """One a shard that answered: the last write that both show."""
+        answers = [answer.applied_seqs for answer in (self.dense, self.lexical) if answer]
+        return [min(seqs) for seqs in zip(*answers, strict=True)]
+
     def passages(self) -> dict[int, Passage]:
         """Of both, with text where one of them has it."""
         dense = self.dense.passages if self.dense else {}
@@ -98,6 +104,16 @@ class CoveredAnswer:
         return dense | {
             key: passage for key, passage in lexical.items() if passage.text or key not in dense
         }
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionPosition:
+    """One sequence a shard: the last that is committed, and the last that searches see; of the
+    collection and the opening of the store that `identity` tells from all others."""
+
+    identity: str
+    committed_seqs: tuple[int, ...]
+    applied_seqs: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +277,15 @@ class Retriever:
 
     async def committed_seqs(self, generation: Generation) -> list[int]:
         return await self.in_thread(lambda: self._store.committed_seqs(generation))
+
+    def position(self, collection: OpenCollection) -> CollectionPosition:
+        """Where its writes stand. The shards know of a commit before it is acknowledged, and
+        after a restart all that were; nothing is read from disk."""
+        return CollectionPosition(
+            f"{self._store.opening()}-{collection.generation.key}",
+            tuple(shard.committed_seq for shard in collection.shards),
+            tuple(shard.view.applied_seq for shard in collection.shards),
+        )
 
     async def fetch(self, generation: Generation, passage_ids: Sequence[int]) -> dict[int, Passage]:
         """Those of the passages that are still there."""

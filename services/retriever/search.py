@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from threading import Thread
 
@@ -75,12 +75,14 @@ class SearchAnswer:
     """`found` has one item a query; passages that are gone meanwhile are in neither. There are
     no `passages` where only ids were asked for, and then those that are gone may be found.
 
-    `pending_writes`: committed writes that the searched views did not have.
+    `pending_writes`: committed writes that the searched views did not have; `applied_seqs`: the
+    last write that the view of each shard had.
     """
 
     found: tuple[Found, ...]
     passages: dict[int, Passage]
     pending_writes: int
+    applied_seqs: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,19 +203,17 @@ class Searcher:
             if len(requests) == 1
             else np.concatenate([request.queries for request in requests])
         )
-        found, passages, pending = self._find(first, queries)
+        together = self._find(first, queries)
         answers: list[SearchAnswer] = []
         at = 0
         for request in requests:
             end = at + len(request.queries)
-            answers.append(SearchAnswer(tuple(found[at:end]), passages, pending))
+            answers.append(replace(together, found=together.found[at:end]))
             at = end
         return answers
 
-    def _find(
-        self, request: SearchRequest, queries: NDArray[np.float32]
-    ) -> tuple[list[Found], dict[int, Passage], int]:
-        """What is found and there, its passages, and how many writes the views did not have.
+    def _find(self, request: SearchRequest, queries: NDArray[np.float32]) -> SearchAnswer:
+        """What is found and there for all of the queries.
 
         The store has a write a moment before the views do. What is found of a
         document as it was before is gone from the store then: it is searched
@@ -241,7 +241,12 @@ class Searcher:
                 break
             more = max(gone, _MORE * more)
             time.sleep(pause_seconds)
-        return [_first(item, request.candidates) for item in shown], passages, pending
+        return SearchAnswer(
+            tuple(_first(item, request.candidates) for item in shown),
+            passages,
+            pending,
+            tuple(view.applied_seq for view in views),
+        )
 
     def _audit(
         self,

@@ -229,11 +229,11 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     async def GetPosition(
         self, request: pb.GetPositionRequest, context: Any
     ) -> pb.GetPositionResponse:
-        collection = self._collection(request)
+        position = self._retriever.position(self._collection(request))
         return pb.GetPositionResponse(
-            identity=str(collection.generation.key),
-            committed_seqs=await self._retriever.committed_seqs(collection.generation),
-            applied_seqs=[shard.view.applied_seq for shard in collection.shards],
+            identity=position.identity,
+            committed_seqs=position.committed_seqs,
+            applied_seqs=position.applied_seqs,
         )
 
     async def ListShards(

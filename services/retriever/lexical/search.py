@@ -61,12 +61,14 @@ class WordSearch:
 
 @dataclass(frozen=True, slots=True)
 class WordAnswer:
-    """`found` has one item a query; `missing_shards` did not answer."""
+    """`found` has one item a query; `missing_shards` did not answer; `applied_seqs`: the last write
+    that each shard surely showed."""
 
     found: tuple[Found, ...]
     passages: dict[int, Passage]
     pending_writes: int
     missing_shards: tuple[int, ...]
+    applied_seqs: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class LexicalSearcher:
             return self._search(search)
 
     def _search(self, search: WordSearch) -> WordAnswer:
+        # Before the readers are taken: those may show more, and never less.
+        applied = tuple(map(_applied_seq, search.shards))
         parts = _Parts(self._indexer, search)
         passages: dict[int, Passage] = {}
         found = [self._live(text, parts, search.candidates, passages) for text in search.texts]
@@ -178,7 +182,7 @@ class LexicalSearcher:
         shown = self._with_text(found, passages, wanted, with_text)
         if len(shown) < len(wanted):
             found = [_those_of(item, shown) for item in found]
-        return WordAnswer(tuple(found), shown, pending, tuple(parts.missing))
+        return WordAnswer(tuple(found), shown, pending, tuple(parts.missing), applied)
 
     def _live(self, text: str, parts: _Parts, k: int, passages: dict[int, Passage]) -> Found:
         """The k best live passages; they are put into `passages`, without text.
@@ -216,6 +220,12 @@ class LexicalSearcher:
             }
         full = self._store.passages(list(best), with_text=True) if best else {}
         return {key: passages[key] for key in wanted if key not in best} | full
+
+
+def _applied_seq(shard: Shard) -> int:
+    """What its words and the filters on them show; 0: it has no lexical index."""
+    seq = shard.view.applied_seq
+    return min(seq, shard.lexical.visible.value) if shard.lexical else 0
 
 
 def _search_part(

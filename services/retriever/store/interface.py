@@ -126,6 +126,10 @@ class Store(Protocol):
         """The last committed sequence of each shard."""
         ...
 
+    def opening(self) -> str:
+        """Another whenever the store is opened for writing. Nothing is read from disk."""
+        ...
+
     def changes(self, generation: Generation, shard: int, after_seq: int) -> Iterator[Change]:
         """The log of a shard beyond a sequence: one change a document, in their order."""
         ...

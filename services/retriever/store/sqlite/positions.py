@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from services.retriever.store.records import Position
+from services.retriever.store.sqlite.commit import Written
 
 
 class Step(NamedTuple):
@@ -45,6 +46,18 @@ def take(
         positions.append(Position(generation_key, step.shard, following[step.shard]))
         following[step.shard] += 1
     return positions
+
+
+def open_anew(connection: sqlite3.Connection, opening: str) -> Written[None]:
+    """Sequences are given under this name from now on."""
+    connection.execute("UPDATE store SET opening = ?", (opening,))
+    return Written(None)
+
+
+def opening(connection: sqlite3.Connection) -> str:
+    """The name under which sequences are given."""
+    (found,) = connection.execute("SELECT opening FROM store").fetchone()
+    return str(found)
 
 
 def last(connection: sqlite3.Connection, generation_key: int) -> list[int]:

@@ -1,6 +1,6 @@
 """The tables, and the version of their format."""
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 APPLICATION_ID = 0x53495244
 
 # What tells this store from every other, and which snapshots of its indexes it knows: one that
@@ -14,6 +14,10 @@ _SNAPSHOTS = (
         PRIMARY KEY (generation_key, name)
     ) STRICT, WITHOUT ROWID""",
 )
+
+# What tells the writing of one opening from that of every other, before it and after: sequences
+# that were seen before a restore from a backup say something else after it.
+_OPENING = ("ALTER TABLE store ADD COLUMN opening TEXT NOT NULL DEFAULT ''",)
 
 # A generation's rows are their own log: each write takes the next `seq` of its shard, and
 # a deleted document stays as a row without text (its tombstone) under the seq of the
@@ -94,6 +98,7 @@ STATEMENTS = (
         data BLOB NOT NULL
     ) STRICT""",
     *_SNAPSHOTS,
+    *_OPENING,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {FORMAT_VERSION}",
 )
@@ -112,4 +117,5 @@ MIGRATIONS = {
         "CREATE INDEX document_expiry ON document (expires_ns) WHERE expires_ns IS NOT NULL",
         *_SNAPSHOTS,
     ),
+    3: _OPENING,
 }

@@ -1,5 +1,6 @@
 """The store of record in one SQLite file."""
 
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +70,8 @@ class SqliteStore:
             self._writer, file, on_commit, max_waiting_bytes=max_waiting_bytes
         )
         self._closed = False
+        self._opening = secrets.token_hex(8)
+        self._open_anew()
         self._purge()
 
     def create_collection(self, definition: CollectionDefinition) -> Future[Collection]:
@@ -169,6 +172,9 @@ class SqliteStore:
         with self._reading() as connection:
             return positions.last(connection, generation.key)
 
+    def opening(self) -> str:
+        return self._opening
+
     def changes(self, generation: Generation, shard: int, after_seq: int) -> Iterator[Change]:
         with self._reading() as connection:
             yield from reads.changes(connection, generation, shard, after_seq)
@@ -220,6 +226,17 @@ class SqliteStore:
             yield connection
         except sqlite3.Error as error:
             raise storage_error(error, self._file) from error
+
+    def _open_anew(self) -> None:
+        """A full disk is no reason not to open: nothing is written to it either."""
+
+        def done(future: Future[None]) -> None:
+            if future.exception() is not None:
+                log.warning("the opening could not be noted", error=str(future.exception()))
+
+        self._commits.submit(
+            lambda connection: positions.open_anew(connection, self._opening), _SMALL_WRITE_BYTES
+        ).add_done_callback(done)
 
     def _purge(self) -> None:
         """Removes the rows of dropped collections, a step a transaction, until none are left."""
