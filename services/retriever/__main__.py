@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from services.retriever.opening import open_retriever
 from services.retriever.servicer import RetrieverServicer
 from services.retriever.settings import RetrieverSettings
+from services.retriever.trim import bound_heap
 from services.runtime.server import TierServer, run
 from sirdar.v1 import retriever_pb2, retriever_pb2_grpc
 
@@ -24,4 +25,5 @@ async def wire(settings: RetrieverSettings, server: TierServer) -> AsyncIterator
 
 
 if __name__ == "__main__":
+    bound_heap()
     run("retriever", RetrieverSettings, wire)

@@ -7,9 +7,10 @@ from threading import Condition, Thread
 
 import structlog
 from prometheus_client import Counter, Histogram
+from pydantic import TypeAdapter
 
-from services.retriever.build import BuiltIndex
 from services.retriever.build_child import BuildFailed, run_child
+from services.retriever.built import BuiltIndex
 from services.retriever.sealed_segment import SealedSegment
 from services.retriever.segment_build import Build
 from services.retriever.shard import Shard
@@ -36,6 +37,8 @@ FALLBACKS = Counter(
     "sirdar_retriever_index_fallbacks_total",
     "Segments whose index is not of the kind that the collection asks for.",
 )
+
+_BUILT = TypeAdapter(BuiltIndex)
 
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 60.0
@@ -173,7 +176,7 @@ class Sealer:
 
     def _build(self, shard: Shard, folder: Path, name: str) -> SealedSegment:
         output = self._run_child(folder, shard.generation.index_kind)
-        sealed = shard.folder.adopt(folder, name, BuiltIndex.model_validate_json(output))
+        sealed = shard.folder.adopt(folder, name, _BUILT.validate_json(output))
         if sealed.note:
             FALLBACKS.inc()
             log.warning("an index of another kind was built", note=sealed.note)

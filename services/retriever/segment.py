@@ -6,11 +6,13 @@ picture while writes go on beside it.
 
 import mmap
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from services.retriever.faiss_index import fp16_index_over, one_thread_for_one
 from services.retriever.filters.allowed import Allowed, RowSlots
 
 NO_PASSAGE = -1
@@ -34,14 +36,6 @@ class Hits:
 
 def no_hits(queries: int) -> Hits:
     return Hits(np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64))
-
-
-def best_of(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Hits:
-    """The k best of `scores`, (queries, passages), of the passages `ids`, (passages)."""
-    if k >= len(ids):
-        return Hits(scores, np.broadcast_to(ids, scores.shape))
-    best = np.argpartition(scores, len(ids) - k, axis=1)[:, len(ids) - k :]
-    return Hits(np.take_along_axis(scores, best, axis=1), ids[best])
 
 
 class SegmentView(Protocol):
@@ -82,7 +76,7 @@ class SegmentView(Protocol):
 class GrowingView:
     """The first `rows` rows of a growing segment, exact."""
 
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.float16]
     ids: NDArray[np.int64]
     document_keys: NDArray[np.int64]
     dead_rows: NDArray[np.int64]
@@ -103,17 +97,27 @@ class GrowingView:
         ef_search: int | None,
         allowed: Allowed | None = None,
     ) -> Hits:
-        """Always exact. NumPy's product and selection: for 350 to 10,000 rows they take
-        half the time of FAISS's flat search."""
+        """Always exact.
+
+        FAISS compares with float16 as it is: 0.36 ms a query and 10,000 rows of 384
+        dimensions, where NumPy's product with float32 takes 0.6 ms and twice the memory. For
+        32 queries together they take 5.3 ms on two threads and 3.7 ms.
+        """
         if allowed is not None:
-            return self._search_among(queries, k, allowed)
-        scores = queries @ self.vectors.T
+            return self.among(allowed).search(queries, k, ef_search)
+        k = min(k, self.rows - self.dead)
+        if k == 0:
+            return no_hits(len(queries))
+        parameters: Any = None
         if self.dead:
-            scores[:, self.dead_rows] = -np.inf
-        hits = best_of(scores, self.ids, k)
-        if self.dead:
-            return Hits(hits.scores, np.where(hits.scores == -np.inf, NO_PASSAGE, hits.ids))
-        return hits
+            alive = np.ones(self.rows, bool)
+            alive[self.dead_rows] = False
+            bits = np.packbits(alive, bitorder="little")
+            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+        with one_thread_for_one(queries):
+            index = fp16_index_over(self.vectors)
+            scores, rows = index.search(queries, k, params=parameters)
+        return Hits(scores, np.where(rows < 0, NO_PASSAGE, self.ids[rows]))
 
     def scan(self, queries: NDArray[np.float32], k: int, start: int, end: int) -> Hits:
         dead = self.dead_rows[(self.dead_rows >= start) & (self.dead_rows < end)] - start
@@ -132,12 +136,6 @@ class GrowingView:
         dead = np.flatnonzero(~mask)
         return GrowingView(self.vectors, self.ids, self.document_keys, dead, self.slots)
 
-    def _search_among(self, queries: NDArray[np.float32], k: int, allowed: Allowed) -> Hits:
-        mask = allowed.mask(self.document_keys, self.slots)
-        mask[self.dead_rows] = False
-        rows = np.flatnonzero(mask)
-        return best_of(queries @ self.vectors[rows].T, self.ids[rows], k)
-
 
 class GrowingSegment:
     """Takes vectors; searched exactly through its views. One thread writes.
@@ -148,11 +146,12 @@ class GrowingSegment:
 
     def __init__(self, dimensions: int) -> None:
         self.rows = 0
-        self._vectors = np.empty((0, dimensions), np.float32)
+        self._vectors = np.empty((0, dimensions), np.float16)
         self._ids = np.empty(0, np.int64)
         self._documents = np.empty(0, np.int64)
         self._slots = RowSlots()
-        self._rows_of: dict[int, range] = {}
+        # Where a document's live rows begin; they are side by side.
+        self._first_row: dict[int, int] = {}
         self._dead_rows: set[int] = set()
         self._dead = np.empty(0, np.int64)
 
@@ -165,19 +164,21 @@ class GrowingSegment:
         self._ids[start:end] = ids
         self._documents[start:end] = document_key
         self.rows = end
-        self._rows_of[document_key] = range(start, end)
+        self._first_row[document_key] = start
 
     def passages_of(self, document_key: int) -> NDArray[np.int64]:
         """The live passages of a document here."""
-        rows = self._rows_of.get(document_key, range(0))
-        return self._ids[rows.start : rows.stop]
+        start = self._first_row.get(document_key)
+        if start is None:
+            return self._ids[:0]
+        return self._ids[start : self._end(start)]
 
     def remove(self, document_key: int) -> bool:
         """Marks a document's rows dead; answers whether there were any."""
-        rows = self._rows_of.pop(document_key, None)
-        if rows is None:
+        start = self._first_row.pop(document_key, None)
+        if start is None:
             return False
-        self._dead_rows.update(rows)
+        self._dead_rows.update(range(start, self._end(start)))
         return True
 
     @property
@@ -217,15 +218,23 @@ class GrowingSegment:
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """A copy of the vectors of rows."""
-        return self._vectors[rows].astype(np.float16)
+        found: NDArray[np.float16] = self._vectors[rows]
+        return found
+
+    def _end(self, start: int) -> int:
+        """Before which row the rows of the document end whose live rows begin here."""
+        end = start + 1
+        while end < self.rows and self._documents[end] == self._documents[start]:
+            end += 1
+        return end
 
     def _grow(self, capacity: int) -> None:
         dimensions = self._vectors.shape[1]
         # Pages of their own: what is not used yet takes no memory, and what is freed goes back
         # to the system at once.
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        pages = mmap.mmap(-1, capacity * dimensions * 4, flags)
-        vectors = np.frombuffer(pages, np.float32, capacity * dimensions)
+        pages = mmap.mmap(-1, capacity * dimensions * 2, flags)
+        vectors = np.frombuffer(pages, np.float16, capacity * dimensions)
         self._vectors = _larger(self._vectors, vectors.reshape(capacity, dimensions))
         self._ids = _larger(self._ids, np.empty(capacity, np.int64))
         self._documents = _larger(self._documents, np.empty(capacity, np.int64))

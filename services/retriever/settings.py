@@ -28,10 +28,10 @@ class RetrieverSettings(ServerSettings):
     """A growing segment of this many vectors is turned into a sealed one."""
     max_full_segments: int = Field(default=32, ge=1)
     """Writes are refused with RESOURCE_EXHAUSTED while a shard has as many full segments that
-    wait to be sealed: what is not sealed takes twice the memory and is searched exactly."""
+    wait to be sealed: what is not sealed is held in memory and searched exactly."""
     max_unsealed_vectors: int = Field(default=50_000, ge=1000)
     """Writes are refused likewise while a shard has as many vectors that are not sealed: each
-    takes four bytes a dimension."""
+    takes two bytes a dimension."""
     build_threads: int = Field(default=1, ge=1)
     """Threads of the process that builds sealed segments; it runs niced."""
     search_threads: int = Field(default=1, ge=1)

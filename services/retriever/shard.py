@@ -104,7 +104,7 @@ class Shard:
 
     @property
     def unsealed_rows(self) -> int:
-        """Vectors that are searched exactly and held in memory as float32."""
+        """Vectors that are searched exactly and held in memory."""
         return sum(full.segment.rows for full in self._full) + self._growing.rows
 
     @property

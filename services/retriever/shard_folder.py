@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import structlog
 
-from services.retriever.build import BuiltFile, BuiltIndex
+from services.retriever.built import BuiltFile, BuiltIndex
 from services.retriever.checksum import checksum
 from services.retriever.sealed import SealedView
 from services.retriever.sealed_segment import SealedSegment, SegmentFiles

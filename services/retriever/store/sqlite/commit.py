@@ -4,6 +4,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from services.retriever.store.interface import OnCommit
 from services.retriever.store.records import Change
 from services.retriever.store.sqlite.connection import storage_error
+from services.retriever.trim import trim_heap
 from sirdar.errors import ResourceExhausted, Unavailable
 
 COMMIT_SECONDS = Histogram(
@@ -29,6 +31,9 @@ COMMIT_WRITES = Histogram(
 )
 QUEUE_BYTES = Gauge("sirdar_retriever_write_queue_bytes", "Writes that wait for a commit.")
 REFUSED = Counter("sirdar_retriever_writes_refused_total", "Writes refused as the queue was full.")
+
+# Without a write for so long the connection's cache is emptied; the system has the pages too.
+_REST_SECONDS = 2.0
 
 R = TypeVar("R")
 
@@ -115,9 +120,10 @@ class CommitThread:
 
     def _next_group(self) -> list[_Waiting]:
         """What waits, up to a transaction's size; empty: closed."""
+        if not self._wait(_REST_SECONDS):
+            self._rest()
+            self._wait(None)
         with self._changed:
-            while not self._waiting and not self._closing:
-                self._changed.wait()
             group: list[_Waiting] = []
             size = 0
             while self._waiting and (
@@ -129,6 +135,17 @@ class CommitThread:
             self._waiting_bytes -= size
             QUEUE_BYTES.set(self._waiting_bytes)
             return group
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Until there is something to do; answers whether there is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._waiting) or self._closing, seconds)
+
+    def _rest(self) -> None:
+        """Gives back the memory that the last writes took."""
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA shrink_memory")
+        trim_heap()
 
     def _commit(self, group: list[_Waiting]) -> None:
         done: list[tuple[_Waiting, Written[Any]]] = []

@@ -19,9 +19,10 @@ from sirdar.errors import (
 
 PAGE_BYTES = 8192
 _BUSY_TIMEOUT_MS = 10_000
-# What is not in them is in the system's cache; a cache is a thread's, and never shrinks.
+# What is not in them is in the system's cache. A reader's is a thread's and never shrinks: there
+# are about a dozen, and of a large database it holds little but the upper levels of its trees.
 _WRITER_CACHE_KIB = 16 * 1024
-_READER_CACHE_KIB = 8 * 1024
+_READER_CACHE_KIB = 1024
 # A log that one large transaction made longer is cut back at the next checkpoint.
 _LOG_BYTES = 64 * 2**20
 _SYNCHRONOUS_FULL = 2
