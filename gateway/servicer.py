@@ -8,6 +8,7 @@ from gateway.catalog import Catalog
 from gateway.collections import Collections
 from gateway.index_streams import IndexStreams
 from gateway.pipeline.search import SearchPipeline
+from gateway.search_streams import SearchStreams
 from gateway.searches import Searches
 from gateway.settings import GatewaySettings
 from gateway.stored_documents import StoredDocuments
@@ -31,6 +32,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         catalog = Catalog(retriever, limit_seconds)
         pipeline = SearchPipeline(settings, catalog, embedder, retriever, reranker)
         self._searches = Searches(settings, pipeline)
+        self._search_streams = SearchStreams(settings, drain, self._searches)
         self._indexing = IndexStreams(settings, drain, catalog, embedder, retriever)
         self._documents = StoredDocuments(settings, retriever)
         self._collections = Collections(embedder, retriever, catalog, limit_seconds)
@@ -43,13 +45,13 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     async def BatchSearch(
         self, request: search_pb2.BatchSearchRequest, context: Any
     ) -> search_pb2.BatchSearchResponse:
-        raise Unimplemented("BatchSearch is not served yet")
+        return await self._search_streams.batch(request)
 
     async def StreamSearch(
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[search_pb2.StreamSearchResponse]:
-        raise Unimplemented("StreamSearch is not served yet")
-        yield search_pb2.StreamSearchResponse()
+        async for response in self._search_streams.serve(request_iterator):
+            yield response
 
     async def ComputeSimilarity(
         self, request: search_pb2.ComputeSimilarityRequest, context: Any

@@ -74,6 +74,10 @@ class GatewaySettings(ServerSettings):
     """How many batches of one stream are on their way at once."""
     index_bytes_in_flight: int = Field(default=8 * 2**20, ge=2**20)
     """How many bytes of documents one stream holds in memory before it stops reading."""
+    max_search_streams: int = Field(default=64, ge=1)
+    """The most search streams at once; those beyond are refused with RESOURCE_EXHAUSTED."""
+    max_stream_searches: int = Field(default=32, ge=1)
+    """How many searches of one stream or batch are on their way at once."""
     max_index_streams: int = Field(default=64, ge=1)
     """The most index streams at once; those beyond are refused with RESOURCE_EXHAUSTED."""
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from gateway.pipeline.documents import FoundDocument
@@ -29,6 +29,15 @@ class SearchAnswer:
             yield
         finally:
             self.stage_seconds[stage] = time.perf_counter() - started
+
+    def first(self, count: int) -> "SearchAnswer":
+        """As it is now, with the best documents only."""
+        return replace(
+            self,
+            documents=self.documents[:count],
+            degraded=list(self.degraded),
+            stage_seconds=dict(self.stage_seconds),
+        )
 
     def degrade(self, reason: common_pb2.DegradedReason.ValueType, detail: str) -> None:
         self.degraded.append(common_pb2.Degradation(reason=reason, detail=detail))

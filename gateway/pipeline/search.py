@@ -1,6 +1,6 @@
 """The pipeline of one search: embed, retrieve, fuse, collapse to documents, rerank, highlight."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.backends import EmbeddedQuery, Embedder, Reranker, Retriever, call_for
 from gateway.catalog import Catalog, CollectionEntry
@@ -35,22 +35,33 @@ class SearchPipeline:
         self._retriever = retriever
         self._reranker = reranker
 
-    async def search(self, query: SearchQuery) -> SearchAnswer:
-        """Raises the errors of SearchService.Search."""
+    async def search(
+        self, query: SearchQuery, before_rerank: Callable[[SearchAnswer], None] | None = None
+    ) -> SearchAnswer:
+        """`before_rerank` is shown the answer as it is before it is reranked, if it is.
+
+        Raises the errors of SearchService.Search.
+        """
         call_for(query.namespace)
         answer = SearchAnswer()
         with answer.timed(common_pb2.STAGE_TOTAL):
             try:
                 entry = await self._catalog.get(query.namespace, query.collection)
-                await self._run(query, entry, answer)
+                await self._run(query, entry, answer, before_rerank)
             except (FailedPrecondition, NotFound, Unimplemented):
                 # The collection was made anew since it was remembered, or is gone.
                 self._catalog.forget(query.namespace, query.collection)
                 entry = await self._catalog.get(query.namespace, query.collection)
-                await self._run(query, entry, answer)
+                await self._run(query, entry, answer, before_rerank)
         return answer
 
-    async def _run(self, query: SearchQuery, entry: CollectionEntry, answer: SearchAnswer) -> None:
+    async def _run(
+        self,
+        query: SearchQuery,
+        entry: CollectionEntry,
+        answer: SearchAnswer,
+        before_rerank: Callable[[SearchAnswer], None] | None,
+    ) -> None:
         mode = self._mode(query, entry)
         plan = plan_rerank(query.rerank, entry.rerank, self._settings)
         answer.space = entry.space
@@ -64,6 +75,8 @@ class SearchPipeline:
             await self._retrieve(query, mode, embedded, max(query.top_k, plan.depth), answer)
         _check_coverage(query, answer)
         if plan.depth and answer.documents:
+            if before_rerank is not None:
+                before_rerank(answer.first(query.top_k))
             await self._rerank(query, plan, answer)
         del answer.documents[query.top_k :]
         if query.highlight and answer.documents:

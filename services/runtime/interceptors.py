@@ -168,7 +168,7 @@ class MethodInterceptor:
         if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             REQUESTS.labels(*self._labels, "CANCELLED").inc()
             return
-        refusal = error if isinstance(error, SirdarError) else self._fault(error)
+        refusal = error if isinstance(error, SirdarError) else fault_of_ours(self._method, error)
         REQUESTS.labels(*self._labels, refusal.code.name).inc()
         log.info(
             "refused",
@@ -187,10 +187,11 @@ class MethodInterceptor:
         trailers.extend(context.trailing_metadata() or ())
         await context.abort(refusal.code, status.message, tuple(trailers))
 
-    def _fault(self, error: BaseException) -> Internal:
-        """A fault of ours: the caller learns that much, the log the rest."""
-        log.error("fault", method=self._method, exc_info=error)
-        return Internal(f"internal error, request id {request_id()}; the server's log has more")
+
+def fault_of_ours(method: str, error: BaseException) -> Internal:
+    """What the caller learns of it; the log has the rest."""
+    log.error("fault", method=method, exc_info=error)
+    return Internal(f"internal error, request id {request_id()}; the server's log has more")
 
 
 def _tolerant(read: Callable[[bytes], Request]) -> Callable[[bytes], Request]:
