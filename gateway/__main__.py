@@ -16,7 +16,7 @@ from sirdar.v1 import search_pb2_grpc
 async def wire(settings: GatewaySettings, server: TierServer) -> AsyncIterator[None]:
     limit = settings.max_message_bytes
     embedder = Embedder(settings.embedder_address, limit, settings.tier_tls)
-    retriever = Retriever(settings.retriever_addresses[0], limit, settings.tier_tls)
+    retriever = Retriever(settings.retriever_addresses, limit, settings.tier_tls)
     reranker = (
         Reranker(settings.reranker_address, limit, settings.tier_tls)
         if settings.reranker_address

@@ -21,7 +21,8 @@ class GatewaySettings(ServerSettings):
     embedder_address: str = "127.0.0.1:7701"
     """Where the embedder is: host:port; all replicas behind the name are used in turn."""
     retriever_addresses: tuple[str, ...] = ("127.0.0.1:7702",)
-    """Where the retrievers are, one host:port each."""
+    """Where the retrievers are, one host:port each: the first is the writer, the others read the
+    same store."""
     reranker_address: str | None = None
     """Where the reranker is: host:port; unset: the retriever's order is final."""
     tier_ca_file: Path | None = None
@@ -83,10 +84,10 @@ class GatewaySettings(ServerSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "GatewaySettings":
-        if len(self.retriever_addresses) != 1:
-            raise ValueError(
-                "retriever_addresses must name one retriever: the SQLite store has one"
-            )
+        if not self.retriever_addresses:
+            raise ValueError("retriever_addresses must name a retriever: the one that writes")
+        if len(set(self.retriever_addresses)) != len(self.retriever_addresses):
+            raise ValueError("retriever_addresses must not name a retriever twice")
         if self.fusion_dense_weight == self.fusion_lexical_weight == 0:
             raise ValueError("fusion_dense_weight and fusion_lexical_weight must not both be 0")
         return self

@@ -2,15 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
 from fastapi import APIRouter, Request, Response
 
-from gateway.backends import Tier
 from gateway.http.answers import json_answer
 from gateway.http.operations import Operation, Operations
 from services.runtime.server import TierServer
 
 _LIMIT_SECONDS = 2.0
+
+
+class Tier(Protocol):
+    @property
+    def name(self) -> str: ...
+    async def serving(self, limit_seconds: float) -> bool: ...
 
 
 def probes_router(

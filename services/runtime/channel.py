@@ -1,12 +1,13 @@
 """Channels from one tier to another."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 from grpc.aio import Channel
+
+_SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +26,15 @@ class ClientTls:
         )
 
 
-def open_channel(
-    address: str,
-    *,
-    retry_methods: Sequence[str] = (),
-    max_message_bytes: int,
-    tls: ClientTls | None = None,
-) -> Channel:
+def open_channel(address: str, *, max_message_bytes: int, tls: ClientTls | None = None) -> Channel:
     """A channel to a tier: to all replicas that the name resolves to, in turn.
 
-    `retry_methods` (`package.Service` or `package.Service/Method`) are tried
-    again on UNAVAILABLE, at most three times in all and within gRPC's retry
-    budget: name only what may safely run twice.
+    gRPC tries nothing again but what never left: whoever calls knows what may
+    run twice, and how often.
     """
     target = address if "://" in address or address.startswith("unix:") else f"dns:///{address}"
     options: list[tuple[str, int | str]] = [
-        ("grpc.service_config", json.dumps(_service_config(retry_methods))),
+        ("grpc.service_config", _SERVICE_CONFIG),
         ("grpc.enable_retries", 1),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
@@ -51,7 +45,7 @@ def open_channel(
         # gRPC's default backs off to two minutes: a restarted tier must be found at once.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.enable_channelz", 1),
         # `http_proxy` is for the world outside: tiers reach each other directly.
         ("grpc.enable_http_proxy", 0),
@@ -59,26 +53,3 @@ def open_channel(
     if tls is not None:
         return grpc.aio.secure_channel(target, tls.credentials(), options=options)
     return grpc.aio.insecure_channel(target, options=options)
-
-
-def _service_config(retry_methods: Sequence[str]) -> dict[str, object]:
-    config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
-    if retry_methods:
-        names = [
-            dict(zip(("service", "method"), name.split("/"), strict=False))
-            for name in retry_methods
-        ]
-        config["methodConfig"] = [
-            {
-                "name": names,
-                "retryPolicy": {
-                    "maxAttempts": 3,
-                    "initialBackoff": "0.05s",
-                    "maxBackoff": "0.5s",
-                    "backoffMultiplier": 3,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ]
-        config["retryThrottling"] = {"maxTokens": 10, "tokenRatio": 0.1}
-    return config

@@ -1,0 +1,93 @@
+"""Client of the retriever: of one, or of the replicas that serve the same store."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.backends import sense
+from gateway.backends.endpoint import Check, Endpoint, Method, Reply
+from gateway.backends.replicas import Read, Replicas
+from services.runtime.channel import ClientTls
+from sirdar.v1 import common_pb2, retriever_pb2, retriever_pb2_grpc
+
+# Read by any replica, which waits for what the read must see.
+_ANYWHERE: Mapping[str, Check | None] = {
+    "SearchPassages": sense.passages_found,
+    "FetchPassages": sense.passages_fetched,
+    "GetDocument": sense.document_found,
+    "ListDocuments": None,
+}
+# Read by the writer while it is there: a replica may not know yet what was just changed.
+_WRITER_FIRST: Mapping[str, Check | None] = {
+    "GetCollection": sense.collection_found,
+    "ListCollections": None,
+    "GetPosition": None,
+    "ListShards": None,
+}
+_WRITES: Mapping[str, Check] = {
+    "WriteDocuments": sense.documents_written,
+    "UpdateDocuments": sense.documents_updated,
+    "DeleteDocuments": sense.documents_deleted,
+}
+
+
+class Retriever:
+    """Writes go to the first address, once: one that was cut off may have been committed.
+
+    Reads go to any that is well; see `Replicas`. `rpc` are the methods, for `call`.
+    """
+
+    name = "retriever"
+
+    def __init__(
+        self, addresses: Sequence[str], max_message_bytes: int, tls: ClientTls | None
+    ) -> None:
+        self._endpoints = [
+            Endpoint(self.name, address, max_message_bytes, tls) for address in addresses
+        ]
+        stubs = [_stub(endpoint) for endpoint in self._endpoints]
+        self.rpc = stubs[0]
+        self._replicas = Replicas(self._endpoints)
+        self._reads = {
+            getattr(self.rpc, name): Read(
+                tuple(getattr(stub, name) for stub in stubs), check, name in _WRITER_FIRST
+            )
+            for name, check in {**_ANYWHERE, **_WRITER_FIRST}.items()
+        }
+        self._checks: dict[Method[Any], Check] = {
+            getattr(self.rpc, name): check for name, check in _WRITES.items()
+        }
+
+    async def close(self) -> None:
+        await asyncio.gather(*(endpoint.channel.close() for endpoint in self._endpoints))
+
+    async def serving(self, limit_seconds: float) -> bool:
+        """Whether one can be reached and says that it is SERVING."""
+        return any(
+            await asyncio.gather(*(endpoint.serving(limit_seconds) for endpoint in self._endpoints))
+        )
+
+    async def call(self, method: Method[Reply], request: Any, limit_seconds: float) -> Reply:
+        """Calls with the time that is left, at most the limit. Raises the errors of
+        `Endpoint.call`."""
+        read = self._reads.get(method)
+        if read is None:
+            return await self._endpoints[0].call(
+                method, request, limit_seconds, self._checks.get(method)
+            )
+        return await self._replicas.call(read, request, limit_seconds)
+
+    async def search(
+        self, request: retriever_pb2.SearchPassagesRequest, limit_seconds: float
+    ) -> retriever_pb2.SearchPassagesResponse:
+        """From all shards if any replica has them all. Hedged where there are several."""
+        read = self._reads[self.rpc.SearchPassages]
+        strong = request.consistency == common_pb2.CONSISTENCY_STRONG
+        return await self._replicas.search(read, request, limit_seconds, writer_first=strong)
+
+
+def _stub(endpoint: Endpoint) -> "retriever_pb2_grpc.RetrieverServiceAsyncStub":
+    stub: retriever_pb2_grpc.RetrieverServiceAsyncStub = (
+        retriever_pb2_grpc.RetrieverServiceStub(endpoint.channel)  # type: ignore[assignment]
+    )
+    return stub
