@@ -1,6 +1,6 @@
 """From what the retriever works with to the messages of answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,6 +14,7 @@ from services.retriever.store.placement import shard_of
 from services.retriever.store.records import (
     Collection,
     Deletion,
+    EmbeddedDocument,
     Generation,
     Passage,
     Receipt,
@@ -110,8 +111,27 @@ def stored_document(item: StoredDocument) -> document_pb2.StoredDocument:
     return document_pb2.StoredDocument(document=document, receipt=receipt(item.receipt))
 
 
+def embedded_document(
+    item: EmbeddedDocument, of: Generation
+) -> retriever_pb2.RetrieverServiceGetDocumentResponse:
+    return retriever_pb2.RetrieverServiceGetDocumentResponse(
+        document=stored_document(item.document),
+        passages=[
+            retriever_pb2.StoredPassage(
+                span=common_pb2.Span(start=passage.start, end=passage.end),
+                vector=_vector(passage.vector),
+            )
+            for passage in item.passages
+        ],
+        fingerprint=of.space.fingerprint,
+    )
+
+
 def search_response(
-    covered: CoveredAnswer, search: PassageSearch, item: Generation
+    covered: CoveredAnswer,
+    search: PassageSearch,
+    item: Generation,
+    vectors: Mapping[int, bytes],
 ) -> retriever_pb2.SearchPassagesResponse:
     response = retriever_pb2.SearchPassagesResponse(
         coverage=common_pb2.Coverage(
@@ -137,7 +157,7 @@ def search_response(
         lists = [(result.dense, dense.get(place))]
         if covered.lexical is not None:
             lists.append((result.lexical, covered.lexical.found[place]))
-        _fill(result, lists, passages, item.shards)
+        _fill(result, lists, passages, vectors, item.shards)
     return response
 
 
@@ -189,6 +209,7 @@ def _fill(
     result: retriever_pb2.PassageCandidates,
     lists: Sequence[tuple[_Candidates, Found | None]],
     passages: dict[int, Passage],
+    vectors: Mapping[int, bytes],
     shards: int,
 ) -> None:
     """The candidates of one query, and each of their passages once."""
@@ -200,7 +221,11 @@ def _fill(
             place = places.get(passage_id)
             if place is None:
                 place = places[passage_id] = len(places)
-                _fill_passage(result.passages.add(), passages[passage_id], shards)
+                added = result.passages.add()
+                _fill_passage(added, passages[passage_id], shards)
+                # None where its document was replaced since it was found.
+                if passage_id in vectors:
+                    added.vector.CopyFrom(_vector(vectors[passage_id]))
             candidates.add(passage=place, score=score)
 
 
@@ -221,6 +246,10 @@ def _fill_passage(candidate: retriever_pb2.CandidatePassage, passage: Passage, s
     candidate.span.end = passage.end
     if passage.metadata:
         candidate.MergeFromString(passage.metadata)
+
+
+def _vector(data: bytes) -> common_pb2.Vector:
+    return common_pb2.Vector(data=data, dtype=common_pb2.DTYPE_FLOAT16, dimensions=len(data) // 2)
 
 
 def _timestamp(nanoseconds: int) -> Timestamp:

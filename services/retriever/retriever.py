@@ -36,6 +36,7 @@ from services.retriever.store.records import (
     DocumentPatch,
     DocumentState,
     DocumentWrite,
+    EmbeddedDocument,
     Generation,
     Passage,
     Position,
@@ -85,6 +86,9 @@ class CoveredAnswer:
     lexical: WordAnswer | None
     shards_asked: int
     missing_shards: tuple[int, ...]
+
+    def ids_with_text(self) -> list[int]:
+        return [key for key, passage in self.passages().items() if passage.text]
 
     @property
     def pending_writes(self) -> int:
@@ -268,6 +272,9 @@ class Retriever:
     async def document(self, generation: Generation, document_id: str) -> StoredDocument:
         return await self.in_thread(lambda: self._store.document(generation, document_id))
 
+    async def embedded_document(self, generation: Generation, document_id: str) -> EmbeddedDocument:
+        return await self.in_thread(lambda: self._store.embedded_document(generation, document_id))
+
     async def documents(
         self, generation: Generation, after: str, limit: int, max_bytes: int
     ) -> DocumentPage:
@@ -290,6 +297,10 @@ class Retriever:
     async def fetch(self, generation: Generation, passage_ids: Sequence[int]) -> dict[int, Passage]:
         """Those of the passages that are still there."""
         return await self.in_thread(lambda: self._store.passages_of(generation, passage_ids))
+
+    async def vectors(self, generation: Generation, passage_ids: Sequence[int]) -> dict[int, bytes]:
+        """Those of the passages that are still there."""
+        return await self.in_thread(lambda: self._store.vectors(generation, passage_ids))
 
     async def search(self, collection: OpenCollection, search: PassageSearch) -> CoveredAnswer:
         """Raises DeadlineExceeded, ResourceExhausted."""

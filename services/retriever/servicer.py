@@ -122,8 +122,13 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     ) -> pb.RetrieverServiceGetDocumentResponse:
         generation = self._generation(request)
         document_id = requests.document_id(request.document_id, "document_id")
-        found = await self._retriever.document(generation, document_id)
-        return pb.RetrieverServiceGetDocumentResponse(document=answers.stored_document(found))
+        if not request.with_vectors:
+            found = await self._retriever.document(generation, document_id)
+            return pb.RetrieverServiceGetDocumentResponse(document=answers.stored_document(found))
+        whole = await self._retriever.embedded_document(generation, document_id)
+        response = answers.embedded_document(whole, generation)
+        self._check_size(response.ByteSize(), "with_vectors", "of this document", "read it without")
+        return response
 
     async def ListDocuments(
         self, request: pb.RetrieverServiceListDocumentsRequest, context: Any
@@ -202,10 +207,13 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             lexical=any(shard.lexical is not None for shard in collection.shards),
         )
         covered = await self._retriever.search(collection, search)
-        response = answers.search_response(covered, search, collection.generation)
-        self._check_size(
-            response.ByteSize(), "candidates", "and queries", ", or set documents_with_text"
-        )
+        vectors: dict[int, bytes] = {}
+        if request.with_vectors:
+            ids = covered.ids_with_text()
+            self._check_answer(len(ids) * 2 * collection.generation.space.dimensions)
+            vectors = await self._retriever.vectors(collection.generation, ids)
+        response = answers.search_response(covered, search, collection.generation, vectors)
+        self._check_answer(response.ByteSize())
         return response
 
     async def FetchPassages(
@@ -255,12 +263,18 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             ],
         )
 
-    def _check_size(self, size: int, field: str, rest: str = "", otherwise: str = "") -> None:
+    def _check_answer(self, size: int) -> None:
+        fix = "ask for fewer, or set documents_with_text"
+        self._check_size(size, "candidates", "and queries", fix)
+
+    def _check_size(
+        self, size: int, field: str, rest: str = "", fix: str = "ask for fewer"
+    ) -> None:
         if size > self._max_message_bytes:
             raise InvalidArgument.field(
                 field,
                 f"{rest} make an answer of {size} bytes, more than the {self._max_message_bytes} "
-                f"of a message; ask for fewer{otherwise}".lstrip(),
+                f"of a message; {fix}".lstrip(),
             )
 
     def _describe(self, item: Collection) -> collection_pb2.Collection:

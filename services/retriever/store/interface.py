@@ -14,6 +14,7 @@ from services.retriever.store.records import (
     DocumentPatch,
     DocumentState,
     DocumentWrite,
+    EmbeddedDocument,
     Generation,
     KeyedDocument,
     Passage,
@@ -104,6 +105,10 @@ class Store(Protocol):
         """Raises NotFound."""
         ...
 
+    def embedded_document(self, generation: Generation, document_id: str) -> EmbeddedDocument:
+        """The document and its passages as one write left them. Raises NotFound."""
+        ...
+
     def documents(
         self, generation: Generation, after: str, limit: int, max_bytes: int
     ) -> DocumentPage:
@@ -120,6 +125,10 @@ class Store(Protocol):
 
     def passages_of(self, generation: Generation, passage_ids: Sequence[int]) -> dict[int, Passage]:
         """Those of the passages that are still there and of this generation, with text."""
+        ...
+
+    def vectors(self, generation: Generation, passage_ids: Sequence[int]) -> dict[int, bytes]:
+        """Of those of the passages that are still there: little-endian float16 components."""
         ...
 
     def committed_seqs(self, generation: Generation) -> list[int]:

@@ -193,6 +193,22 @@ class StoredDocument:
     expires_ns: int | None = None
 
 
+class StoredPassage(NamedTuple):
+    """A half-open range of code points, and the vector of little-endian float16 components."""
+
+    start: int
+    end: int
+    vector: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedDocument:
+    """A document with its passages, in their order."""
+
+    document: StoredDocument
+    passages: tuple[StoredPassage, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class KeyedDocument:
     """A version of a document as the columns of filters know it."""

@@ -22,6 +22,7 @@ from services.retriever.store.records import (
     DocumentPatch,
     DocumentState,
     DocumentWrite,
+    EmbeddedDocument,
     Generation,
     KeyedDocument,
     Passage,
@@ -35,6 +36,7 @@ from services.retriever.store.sqlite import (
     positions,
     reads,
     snapshots,
+    vectors,
 )
 from services.retriever.store.sqlite.commit import CommitThread
 from services.retriever.store.sqlite.connection import open_reader, open_writer, storage_error
@@ -154,6 +156,10 @@ class SqliteStore:
         with self._reading() as connection:
             return reads.document(connection, generation, document_id, self._clock())
 
+    def embedded_document(self, generation: Generation, document_id: str) -> EmbeddedDocument:
+        with self._reading() as connection:
+            return vectors.of_document(connection, generation, document_id, self._clock())
+
     def documents(
         self, generation: Generation, after: str, limit: int, max_bytes: int
     ) -> DocumentPage:
@@ -167,6 +173,10 @@ class SqliteStore:
     def passages_of(self, generation: Generation, passage_ids: Sequence[int]) -> dict[int, Passage]:
         with self._reading() as connection:
             return reads.passages_of(connection, generation, passage_ids, self._clock())
+
+    def vectors(self, generation: Generation, passage_ids: Sequence[int]) -> dict[int, bytes]:
+        with self._reading() as connection:
+            return vectors.of_passages(connection, generation, passage_ids)
 
     def committed_seqs(self, generation: Generation) -> list[int]:
         with self._reading() as connection:
