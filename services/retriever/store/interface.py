@@ -16,6 +16,7 @@ from services.retriever.store.records import (
     DocumentWrite,
     EmbeddedDocument,
     Generation,
+    Head,
     KeyedDocument,
     Passage,
     StoredDocument,
@@ -132,7 +133,12 @@ class Store(Protocol):
         ...
 
     def committed_seqs(self, generation: Generation) -> list[int]:
-        """The last committed sequence of each shard."""
+        """The last committed sequence of each shard. Raises NotFound where the collection was
+        deleted."""
+        ...
+
+    def heads(self) -> list[Head]:
+        """Where all collections stand at one moment."""
         ...
 
     def opening(self) -> str:
@@ -170,4 +176,21 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Commits what waits, then closes. Idempotent."""
+        ...
+
+
+class FollowedStore(Store, Protocol):
+    """A store that another process writes."""
+
+    def revision(self) -> int:
+        """Another than at the last call of this thread where something may have been committed
+        since. Costs microseconds, and is called all the time.
+
+        Raises FailedPrecondition where the store is no longer the one that was opened.
+        """
+        ...
+
+    def past(self) -> str:
+        """What indexes over this store are good for: another after it was replaced by another
+        store, or by a backup."""
         ...

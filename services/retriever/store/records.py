@@ -102,6 +102,16 @@ class Collection:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """Where a collection stands: `seqs` has the last committed sequence of each shard, and
+    `updated_ns` is another after each change of its definition."""
+
+    generation_key: int
+    updated_ns: int
+    seqs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionUpdate:
     """None: left as it is. `schema` has all fields, old and new."""
 

@@ -58,6 +58,34 @@ def open_reader(file: Path) -> sqlite3.Connection:
     return connection
 
 
+class NotYetAStore(Exception):
+    """There is no store in the file that can be read; there may be one later."""
+
+
+def open_follower(file: Path) -> sqlite3.Connection:
+    """A connection to the store of another process that can only read, for one thread at a time.
+
+    Raises NotYetAStore, FailedPrecondition for a file of a newer format or of
+    another program.
+    """
+    try:
+        connection = sqlite3.connect(
+            f"{file.absolute().as_uri()}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+        )
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
+        _check_followed(connection, file)
+    except sqlite3.OperationalError as error:
+        raise NotYetAStore(f"{file} cannot be read: {error}") from error
+    except sqlite3.Error as error:
+        raise storage_error(error, file) from error
+    return connection
+
+
 def _connect(file: Path, cache_kib: int) -> sqlite3.Connection:
     # Transactions are begun by us; connections are closed by another thread than uses them.
     connection = sqlite3.connect(
@@ -93,18 +121,43 @@ def _check_format(connection: sqlite3.Connection, file: Path) -> None:
             connection.execute(statement)
         connection.execute("COMMIT")
     elif application != APPLICATION_ID:
-        raise FailedPrecondition(
-            f"{file} is the database of another program; choose another data folder",
-            reason="NOT_A_STORE",
-        )
+        raise _not_a_store(file)
     elif version > FORMAT_VERSION:
-        raise FailedPrecondition(
-            f"{file} has format {version}, written by a newer version; this one reads up to "
-            f"{FORMAT_VERSION}: upgrade, or choose another data folder",
-            reason="NEWER_FORMAT",
-        )
+        raise _newer_format(file, version)
     elif version < FORMAT_VERSION:
         _migrate(connection, version)
+
+
+def _check_followed(connection: sqlite3.Connection, file: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if tables == 0:
+        raise NotYetAStore(f"{file} is empty")
+    if application != APPLICATION_ID:
+        raise _not_a_store(file)
+    if version > FORMAT_VERSION:
+        raise _newer_format(file, version)
+    if version < FORMAT_VERSION:
+        raise NotYetAStore(
+            f"{file} has format {version}; who writes it brings it to {FORMAT_VERSION} when it "
+            "starts"
+        )
+
+
+def _not_a_store(file: Path) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"{file} is the database of another program; choose another data folder",
+        reason="NOT_A_STORE",
+    )
+
+
+def _newer_format(file: Path, version: int) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"{file} has format {version}, written by a newer version; this one reads up to "
+        f"{FORMAT_VERSION}: upgrade, or choose another data folder",
+        reason="NEWER_FORMAT",
+    )
 
 
 def _migrate(connection: sqlite3.Connection, version: int) -> None:

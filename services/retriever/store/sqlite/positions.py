@@ -2,9 +2,10 @@
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
-from services.retriever.store.records import Position
+from services.retriever.store.records import Head, Position
 from services.retriever.store.sqlite.commit import Written
 
 
@@ -66,3 +67,17 @@ def last(connection: sqlite3.Connection, generation_key: int) -> list[int]:
         "SELECT seq FROM shard WHERE generation_key = ? ORDER BY shard", (generation_key,)
     )
     return [row[0] for row in rows]
+
+
+def heads(connection: sqlite3.Connection) -> list[Head]:
+    """Of the collections that are there."""
+    rows = connection.execute(
+        "SELECT g.key, c.updated_ns, s.seq FROM collection c"
+        " JOIN generation g ON g.collection_key = c.key AND g.number = c.generation_number"
+        " JOIN shard s ON s.generation_key = g.key"
+        " WHERE NOT c.dropped ORDER BY g.key, s.shard"
+    )
+    return [
+        Head(key, updated_ns, tuple(row[2] for row in group))
+        for (key, updated_ns), group in groupby(rows, key=lambda row: row[:2])
+    ]
