@@ -4,7 +4,6 @@ A view is what one search sees: immutable, so that a search has one consistent
 picture while writes go on beside it.
 """
 
-import mmap
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from services.retriever.faiss_index import fp16_index_over, one_thread_for_one
 from services.retriever.filters.allowed import Allowed, RowSlots
+from services.retriever.pages import unused
 
 NO_PASSAGE = -1
 """The id in the places of a result that no passage fills; its score is -inf."""
@@ -230,12 +230,8 @@ class GrowingSegment:
 
     def _grow(self, capacity: int) -> None:
         dimensions = self._vectors.shape[1]
-        # Pages of their own: what is not used yet takes no memory, and what is freed goes back
-        # to the system at once.
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        pages = mmap.mmap(-1, capacity * dimensions * 2, flags)
-        vectors = np.frombuffer(pages, np.float16, capacity * dimensions)
-        self._vectors = _larger(self._vectors, vectors.reshape(capacity, dimensions))
+        vectors: NDArray[np.float16] = unused((capacity, dimensions), np.float16)
+        self._vectors = _larger(self._vectors, vectors)
         self._ids = _larger(self._ids, np.empty(capacity, np.int64))
         self._documents = _larger(self._documents, np.empty(capacity, np.int64))
 

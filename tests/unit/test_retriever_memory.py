@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from services.retriever.filters.values import Growing
 from services.retriever.segment import NO_PASSAGE, GrowingSegment
 from services.retriever.store.sqlite.commit import Written
 from services.retriever.store.sqlite.store import SqliteStore
@@ -68,6 +69,20 @@ def test_views_stay_as_they_were_when_the_segment_outgrows_its_memory() -> None:
     again = view.search(rows[:3].astype(np.float32), 5, None)
     assert view.rows == 100
     assert before.ids.tolist() == again.ids.tolist()
+
+
+def test_arrays_that_grow_beyond_small_ones_keep_what_is_in_them_and_what_was_read() -> None:
+    """From the heap to pages of their own, and by what is appended and what is extended."""
+    column = Growing(np.int32)
+    for value in range(20_000):
+        column.append(value)
+        if value == 5_000:
+            early = column.read()
+    column.extend(np.arange(20_000, 60_000))
+    column.put(3, -1)
+    assert early.tolist() == list(range(5_001))
+    assert column.read()[[0, 3, 19_999, 20_000, 59_999]].tolist() == [0, -1, 19_999, 20_000, 59_999]
+    assert column.size == 60_000
 
 
 _HEAPS = """

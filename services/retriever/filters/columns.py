@@ -49,7 +49,7 @@ class Columns:
         self._columns = {field: _column(field) for field in schema}
         # Keys are given in ascending order, so a slot is found by searching for its key.
         self.keys = Growing(np.int64)
-        self._places = Growing(np.int64)
+        self._places = Growing(np.int32)
         self._slots = Growing(np.int32)
         self._dead = BitMap()
         # Each document's slot is its place: none was written twice.

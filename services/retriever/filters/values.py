@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from services.retriever.filters.conditions import Bound, Value
+from services.retriever.pages import unused
 
 Places = BitMap | NDArray[np.bool_]
 """Places that meet a condition: a bitmap where they are few, a mask where they are many."""
@@ -69,7 +70,7 @@ class Growing:
         self.size = end
 
     def _grow(self, capacity: int) -> None:
-        larger = np.empty(capacity, self._array.dtype)
+        larger = unused(capacity, self._array.dtype)
         larger[: self.size] = self._array[: self.size]
         self._array = larger
 
