@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup protos check format test chaos demo clean bench-embedder bench-quality bench-reranker bench-retriever bench-smoke proto-image
+.PHONY: setup protos check format test chaos demo clean bench-embedder bench-gateway bench-quality bench-reranker bench-retriever bench-smoke proto-image
 
 setup: $(INSTALLED)
 
@@ -54,6 +54,9 @@ bench-quality: setup
 
 bench-embedder: setup
 	$(BIN)/python -m benchmarks.embedder $(ARGS)
+
+bench-gateway: setup
+	$(BIN)/python -m benchmarks.gateway $(ARGS)
 
 bench-reranker: setup
 	$(BIN)/python -m benchmarks.reranker
