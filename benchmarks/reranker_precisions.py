@@ -15,14 +15,15 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from benchmarks.cranfield import Cranfield
-from gateway.pipeline.documents import FoundDocument
-from gateway.pipeline.rerank import RerankPlan, fuse
+from gateway.pipeline.ranking import Ranking
+from gateway.pipeline.rerank import fuse_logits
+from gateway.pipeline.rerank_plan import RerankPlan
+from gateway.pipeline.stages import Unit
 from lab.evaluation import ndcg
 from services.inference.batcher import Batcher, Priority, QueueLimits, Work
 from services.inference.cost import calibrate
 from services.inference.cross_encoder import LoadedCrossEncoder
 from services.inference.source import ModelSource, model_folder
-from sirdar.v1 import retriever_pb2
 
 K = 10
 DEPTH = 30
@@ -123,17 +124,7 @@ def _order(ids: Sequence[str], scores: Sequence[float]) -> list[str]:
 
 def _fused(one: Candidates, logits: Sequence[float]) -> list[str]:
     """As the gateway orders what it finds."""
-    documents = [
-        FoundDocument(
-            retriever_pb2.CandidatePassage(document_id=identity),
-            similarity=similarity,
-            lexical_score=None,
-            matched_passages=1,
-            retriever_rank=rank,
-            score=similarity,
-        )
-        for rank, (identity, similarity) in enumerate(
-            zip(one.ids, one.similarities, strict=True), 1
-        )
-    ]
-    return [found.passage.document_id for found in fuse(documents, [], logits, _PLAN)]
+    similarities = dict(enumerate(one.similarities))
+    found = Ranking(Unit.DOCUMENTS, similarities, similarities=similarities)
+    ordered = fuse_logits(found, list(similarities), dict(enumerate(logits)), _PLAN)
+    return [one.ids[place] for place in ordered.scores]

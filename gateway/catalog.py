@@ -12,6 +12,7 @@ class CollectionEntry:
     namespace: str
     name: str
     space: common_pb2.EmbeddingSpace
+    similarity: collection_pb2.Similarity.ValueType
     rerank: collection_pb2.RerankSettings
     # Whether it has a lexical index. A retriever that is older says nothing of one.
     lexical: bool
@@ -49,6 +50,7 @@ class Catalog:
             namespace,
             collection.name,
             collection.generation.space,
+            collection.generation.similarity,
             collection.rerank,
             collection.lexical.enabled,
             time.monotonic(),

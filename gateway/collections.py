@@ -3,7 +3,7 @@
 from gateway import validation as check
 from gateway.backends import Embedder, Retriever
 from gateway.catalog import Catalog
-from gateway.pipeline.rerank import check_rerank
+from gateway.pipeline.rerank_plan import check_rerank
 from sirdar.errors import InvalidArgument, NotFound
 from sirdar.v1 import collection_pb2, common_pb2, retriever_pb2, search_pb2
 

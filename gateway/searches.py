@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from gateway.pipeline.answer import SearchAnswer, search_response
-from gateway.pipeline.query import read_query
+from gateway.pipeline.answer import SearchAnswer
+from gateway.pipeline.request import read_query
+from gateway.pipeline.response import search_response
 from gateway.pipeline.search import SearchPipeline
 from gateway.settings import GatewaySettings
 from sirdar.v1 import search_pb2

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from gateway.pipeline.fusion import FusionMethod, FusionPlan, SearchMode
+from gateway.pipeline.fusion_plan import FusionMethod, FusionPlan, SearchMode
 from services.runtime.channel import ClientTls
 from services.runtime.settings import ServerSettings, server_config
 

@@ -8,7 +8,7 @@ from operator import mul
 from sentencex import segment
 
 from gateway.backends import EmbeddedQuery, Embedder
-from gateway.pipeline.documents import FoundDocument
+from gateway.pipeline.answer import Result
 from sirdar.v1 import common_pb2
 
 # The rules of a language differ in abbreviations only; where it is not known, English ones
@@ -45,11 +45,11 @@ def sentences_of(document: int, text: str) -> list[Sentence]:
 async def highlight(
     embedder: Embedder,
     query: EmbeddedQuery,
-    documents: Sequence[FoundDocument],
+    documents: Sequence[Result],
     *,
     max_sentences: int,
     limit_seconds: float,
-) -> list[FoundDocument]:
+) -> list[Result]:
     """The documents with their highlights: those that `max_sentences` reach, best first.
 
     One call to the embedder. Raises what it raises.

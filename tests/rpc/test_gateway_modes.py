@@ -140,7 +140,11 @@ async def test_words_need_no_embedder_but_highlights_do() -> None:
         assert not gateway.embedder.callers
         marked = await gateway.search(mode=LEXICAL, highlight=True)
         assert [item.reason for item in marked.degraded] == [4]
-        assert isinstance(await gateway.refusal(mode=HYBRID), Unavailable)
+        hybrid = await gateway.search(mode=HYBRID)
+        assert [item.document_id for item in hybrid.results] == ["d", "c", "a"]
+        assert [item.reason for item in hybrid.degraded] == [7]
+        assert isinstance(await gateway.refusal(mode=HYBRID, require_complete=True), Unavailable)
+        assert isinstance(await gateway.refusal(mode=DENSE), Unavailable)
     async with running() as gateway:
         marked = await gateway.search(mode=LEXICAL, highlight=True)
         assert marked.results[0].snippet.highlights

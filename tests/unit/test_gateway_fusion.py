@@ -1,49 +1,46 @@
-"""Two lists of candidates become one order of passages, and passages documents."""
+"""Several lists of candidates become one order of passages."""
 
 import math
 from collections.abc import Sequence
 
 import pytest
 
-from gateway.pipeline.documents import collapse
-from gateway.pipeline.fusion import (
+from gateway.pipeline.fusion import fuse
+from gateway.pipeline.fusion_plan import (
     FusionMethod,
     FusionPlan,
-    SearchMode,
     mode_of,
     plan_fusion,
-    ranked,
 )
+from gateway.pipeline.ranking import Ranking
+from gateway.pipeline.stages import Fuse, Unit
 from gateway.settings import GatewaySettings
 from sirdar.errors import InvalidArgument
-from sirdar.v1 import query_pb2, retriever_pb2
+from sirdar.v1 import query_pb2
 
 RECIPROCAL = FusionPlan(FusionMethod.RECIPROCAL_RANK, 1.0, 1.0, 60.0)
 WEIGHTED = FusionPlan(FusionMethod.WEIGHTED_SCORES, 1.0, 1.0, 60.0)
 
 List = Sequence[tuple[int, float]]
-
-
-def candidates(
-    dense: List, lexical: List, documents: str = "abcd"
-) -> retriever_pb2.PassageCandidates:
-    found = retriever_pb2.PassageCandidates()
-    for identity in documents:
-        found.passages.add(document_id=identity, text=f"{identity}!")
-    for passage, score in dense:
-        found.dense.add(passage=passage, score=score)
-    for passage, score in lexical:
-        found.lexical.add(passage=passage, score=score)
-    return found
-
-
 DENSE: List = ((0, 0.5), (1, 0.25), (2, 0.125))
 LEXICAL: List = ((3, 8.0), (1, 6.0), (0, 4.0))
 
 
-def order(plan: FusionPlan, mode: SearchMode = SearchMode.HYBRID) -> list[tuple[int, float]]:
-    found = ranked(candidates(DENSE, LEXICAL), mode, plan)
-    return [(item.passage, round(item.score, 6)) for item in found]
+def by_meaning(scores: List) -> Ranking:
+    return Ranking(Unit.PASSAGES, dict(scores), similarities=dict(scores))
+
+
+def by_words(scores: List) -> Ranking:
+    return Ranking(Unit.PASSAGES, dict(scores), lexical_scores=dict(scores))
+
+
+def fused(plan: FusionPlan, dense: List = DENSE, lexical: List = LEXICAL) -> Ranking:
+    stage = Fuse(plan.method, (plan.dense_weight, plan.lexical_weight), plan.rank_constant)
+    return fuse([by_meaning(dense), by_words(lexical)], stage)
+
+
+def order(plan: FusionPlan) -> list[tuple[int, float]]:
+    return [(passage, round(score, 6)) for passage, score in fused(plan).scores.items()]
 
 
 def test_reciprocal_rank_adds_what_each_rank_is_worth() -> None:
@@ -72,38 +69,33 @@ def test_a_weight_of_zero_leaves_the_order_to_the_other_list(method: FusionMetho
     assert [passage for passage, _ in lexical][:2] == [3, 1]
 
 
-def test_one_list_alone_keeps_its_order_and_its_scores() -> None:
-    assert order(RECIPROCAL, SearchMode.DENSE) == list(DENSE)
-    assert order(RECIPROCAL, SearchMode.LEXICAL) == list(LEXICAL)
-
-
 @pytest.mark.parametrize("plan", [RECIPROCAL, WEIGHTED])
 def test_empty_and_equal_lists_are_no_trouble(plan: FusionPlan) -> None:
-    assert ranked(candidates((), ()), SearchMode.HYBRID, plan) == []
-    found = ranked(candidates(((1, 0.5), (0, 0.5)), ()), SearchMode.HYBRID, plan)
-    assert [item.passage for item in found] == [1, 0]
-    assert all(math.isfinite(item.score) and item.score > 0 for item in found)
+    assert not fused(plan, (), ()).scores
+    found = fused(plan, ((1, 0.5), (0, 0.5)), ())
+    assert list(found.scores) == [1, 0]
+    assert all(math.isfinite(score) and score > 0 for score in found.scores.values())
 
 
 def test_a_passage_has_the_scores_of_the_lists_that_have_it() -> None:
-    found = {
-        item.passage: (item.similarity, item.lexical_score)
-        for item in ranked(candidates(DENSE, LEXICAL), SearchMode.HYBRID, RECIPROCAL)
+    found = fused(RECIPROCAL)
+    known = {
+        passage: (found.similarities.get(passage), found.lexical_scores.get(passage))
+        for passage in found.scores
     }
-    assert found == {0: (0.5, 4.0), 1: (0.25, 6.0), 2: (0.125, None), 3: (None, 8.0)}
+    assert known == {0: (0.5, 4.0), 1: (0.25, 6.0), 2: (0.125, None), 3: (None, 8.0)}
 
 
-def test_documents_are_ranked_by_their_best_passage_and_shown_by_one_with_text() -> None:
-    found = candidates(((0, 0.9), (1, 0.8), (2, 0.7)), (), documents="aab")
-    found.passages[0].text = ""
-    ordered = ranked(found, SearchMode.DENSE, RECIPROCAL)
-    first, second = collapse(found.passages, ordered, 5)
-    assert (first.passage.document_id, first.passage.text) == ("a", "a!")
-    assert first.score == pytest.approx(0.9)
-    assert first.similarity == pytest.approx(0.8)
-    assert first.matched_passages == 2
-    assert (second.passage.document_id, second.retriever_rank) == ("b", 2)
-    assert len(collapse(found.passages, ordered, 1)) == 1
+def test_three_lists_have_a_weight_each_and_the_higher_similarity_counts() -> None:
+    stage = Fuse(FusionMethod.RECIPROCAL_RANK, (1.0, 2.0, 0.0), 1.0)
+    third = by_meaning(((2, 0.75), (4, 0.5)))
+    found = fuse([by_meaning(DENSE), by_words(LEXICAL), third], stage)
+    # Of 1 / (1 + rank): 0 is 1 and 3, 1 is 2 and 2, 2 is 3, 3 is 1, 4 counts for nothing.
+    assert found.scores == pytest.approx(
+        {0: 1 / 2 + 2 / 4, 1: 1 / 3 + 2 / 3, 2: 1 / 4, 3: 2 / 2, 4: 0.0}
+    )
+    assert list(found.scores) == [0, 1, 3, 2, 4]
+    assert found.similarities == {0: 0.5, 1: 0.25, 2: 0.75, 4: 0.5}
 
 
 def test_what_a_request_leaves_out_is_as_the_server_is_set() -> None:
