@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.retriever.opening import open_retriever
+from services.retriever.replica.opening import open_replica
+from services.retriever.replica.servicer import ReplicaServicer
 from services.retriever.servicer import RetrieverServicer
 from services.retriever.settings import RetrieverSettings
 from services.retriever.trim import bound_heap
@@ -15,13 +17,21 @@ SERVICE = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"].full_nam
 
 @asynccontextmanager
 async def wire(settings: RetrieverSettings, server: TierServer) -> AsyncIterator[None]:
-    async with open_retriever(settings) as retriever:
+    async with _servicer(settings) as servicer:
         server.register(
-            retriever_pb2_grpc.add_RetrieverServiceServicer_to_server,
-            RetrieverServicer(retriever, settings),
-            SERVICE,
+            retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer, SERVICE
         )
         yield
+
+
+@asynccontextmanager
+async def _servicer(settings: RetrieverSettings) -> AsyncIterator[RetrieverServicer]:
+    if settings.follow is None:
+        async with open_retriever(settings) as retriever:
+            yield RetrieverServicer(retriever, settings)
+    else:
+        async with open_replica(settings, settings.follow) as (retriever, follower):
+            yield ReplicaServicer(retriever, settings, follower)
 
 
 if __name__ == "__main__":

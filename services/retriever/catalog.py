@@ -123,45 +123,68 @@ class Catalog:
 
     def open_all(self, store: Store) -> None:
         """Opens every collection of the store and removes segments of those that are gone."""
+        self.remove_strangers(store)
+        for collection in store.all_collections():
+            self.open(collection, store)
+
+    def remove_strangers(self, store: Store) -> None:
+        """Removes the segments of collections that are gone. Called before any is opened."""
         collections = store.all_collections()
         keys = {str(collection.generation.key) for collection in collections}
         if self._segments.is_dir():
             for folder in self._segments.iterdir():
                 if folder.name not in keys:
                     rmtree(folder, ignore_errors=True)
-        for collection in collections:
-            self.open(collection, store)
 
-    def open(self, collection: Collection, store: Store) -> None:
-        """Maps the sealed segments of a collection and replays the log beyond them."""
+    def open(
+        self, collection: Collection, store: Store, *, replayed: bool = True
+    ) -> OpenCollection:
+        """Maps the sealed segments of a collection and replays the log beyond them.
+
+        Without `replayed` its shards stay OPENING, and whoever opens it replays
+        them. Raises NotFound where it was deleted meanwhile.
+        """
         generation = collection.generation
         shards = tuple(self._shard(generation, number) for number in range(generation.shards))
         opened = OpenCollection(
             collection.namespace, collection.name, generation, shards, collection.schema
         )
         self._by_generation[generation.key] = opened
-        committed = store.committed_seqs(generation)
-        for shard in shards:
-            if collection.lexical.enabled:
-                shard.lexical = self._indexer.open(
-                    shard.folder.lexical,
-                    generation,
-                    shard.number,
-                    collection.lexical.language,
-                    committed[shard.number],
-                )
-            state = self._sealed(collection, shard, store, committed[shard.number])
-            shard.restore(state)
-            _replay(shard, store, state.covered_seq)
-            if collection.schema:
-                shard.make_columns(collection.schema, collection.lexical.language, store)
-            shard.ready(committed[shard.number])
+        try:
+            committed = store.committed_seqs(generation)
+            for shard in shards:
+                self._open_shard(collection, shard, store, committed[shard.number], replayed)
+        except BaseException:
+            del self._by_generation[generation.key]
+            self._indexer.forget(shard.lexical for shard in shards if shard.lexical)
+            raise
         self._by_name[collection.namespace, collection.name] = opened
         opened.publish()
         if self._auditor is not None:
             self._auditor.track(
                 generation.key, collection.namespace, collection.name, generation.index_kind
             )
+        return opened
+
+    def _open_shard(
+        self, collection: Collection, shard: Shard, store: Store, committed_seq: int, replayed: bool
+    ) -> None:
+        if collection.lexical.enabled:
+            shard.lexical = self._indexer.open(
+                shard.folder.lexical,
+                collection.generation,
+                shard.number,
+                collection.lexical.language,
+                committed_seq,
+            )
+        state = self._sealed(collection, shard, store, committed_seq)
+        shard.restore(state)
+        if replayed:
+            _replay(shard, store, state.covered_seq)
+        if collection.schema:
+            shard.make_columns(collection.schema, collection.lexical.language, store)
+        if replayed:
+            shard.ready(committed_seq)
 
     def update(self, collection: Collection, store: Store) -> None:
         """Takes over what an update of a collection changed; when it returns a new schema's
@@ -207,6 +230,19 @@ class Catalog:
                 if shard.lexical is not None:
                     self._indexer.feed(shard.lexical, of_shard)
 
+    def replay(
+        self,
+        collection: OpenCollection,
+        shard: Shard,
+        changes: Sequence[Change],
+        committed_seq: int,
+    ) -> None:
+        """Shows changes that were read from the log of a shard, in the order of their sequences.
+        Another process wrote them, and has committed up to `committed_seq`."""
+        _apply(collection, shard, changes)
+        if shard.lexical is not None:
+            self._indexer.follow(shard.lexical, committed_seq)
+
     def _sealed(
         self, collection: Collection, shard: Shard, store: Store, committed_seq: int
     ) -> SealedState:
@@ -234,8 +270,8 @@ class Catalog:
         )
 
 
-def _apply(collection: OpenCollection, shard: Shard, changes: list[Change]) -> None:
-    shard.committed_seq = changes[-1].position.seq
+def _apply(collection: OpenCollection, shard: Shard, changes: Sequence[Change]) -> None:
+    shard.committed_seq = max(shard.committed_seq, changes[-1].position.seq)
     try:
         shard.apply(changes)
     except Exception:

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from services.retriever.catalog import Catalog
-from services.retriever.data_folder import own
+from services.retriever.data_folder import DataFolder, own
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.lexical.search import LexicalSearcher
 from services.retriever.recall.auditor import Auditor
@@ -19,6 +20,7 @@ from services.retriever.search import Searcher
 from services.retriever.settings import RetrieverSettings
 from services.retriever.snapshots.location import SnapshotLocation
 from services.retriever.snapshots.snapshots import Snapshots
+from services.retriever.store.interface import Store
 from services.retriever.store.sqlite.store import SqliteStore
 from services.retriever.sweeper import Sweeper
 from services.runtime.cpu import available_cpus
@@ -26,13 +28,18 @@ from services.runtime.cpu import available_cpus
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
-@asynccontextmanager
-async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever]:
-    """A retriever over its data folder: shards opened and replayed inside the block.
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a retriever is made of, whoever writes its store."""
 
-    Raises FailedPrecondition, DataLoss when the folder cannot be served.
-    """
-    with own(settings.data_folder) as folder:
+    sealer: Sealer
+    indexer: Indexer
+    auditor: Auditor
+    snapshots: Snapshots
+    catalog: Catalog
+
+    @staticmethod
+    def of(settings: RetrieverSettings, folder: DataFolder) -> "Parts":
         sealer = Sealer(build_threads=settings.build_threads)
         indexer = Indexer(
             max_writers=settings.max_lexical_writers,
@@ -50,60 +57,95 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
             auditor=auditor,
             snapshots=snapshots,
         )
-        store = SqliteStore(
-            folder.database, catalog.apply, max_waiting_bytes=settings.max_waiting_write_bytes
-        )
+        return Parts(sealer, indexer, auditor, snapshots, catalog)
+
+    def start(self, store: Store) -> None:
+        self.sealer.start()
+        self.auditor.start()
+        self.indexer.start(store)
+
+
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """What answers, over the parts and a store. Closed by its parts."""
+
+    searcher: Searcher
+    words: LexicalSearcher
+    retriever: Retriever
+
+    @staticmethod
+    def of(
+        settings: RetrieverSettings,
+        parts: Parts,
+        store: Store,
+        catch_up: Callable[[], None] = lambda: None,
+    ) -> "Searching":
         searcher = Searcher(
             store,
             threads=settings.search_threads,
             faiss_threads=settings.faiss_threads,
             max_waiting=settings.max_waiting_searches,
-            auditor=auditor,
+            auditor=parts.auditor,
+            catch_up=catch_up,
         )
         words = LexicalSearcher(
             store,
-            indexer,
+            parts.indexer,
             threads=settings.lexical_search_threads,
             max_waiting=settings.max_waiting_searches,
         )
+        background = Background(parts.indexer, parts.auditor, parts.snapshots)
+        retriever = Retriever(store, parts.catalog, searcher, words, background, settings)
+        return Searching(searcher, words, retriever)
+
+
+@asynccontextmanager
+async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever]:
+    """A retriever over its data folder: shards opened and replayed inside the block.
+
+    Raises FailedPrecondition, DataLoss when the folder cannot be served.
+    """
+    with own(settings.data_folder) as folder:
+        parts = Parts.of(settings, folder)
+        store = SqliteStore(
+            folder.database, parts.catalog.apply, max_waiting_bytes=settings.max_waiting_write_bytes
+        )
+        searching = Searching.of(settings, parts, store)
+        retriever = searching.retriever
         sweeper = Sweeper(store)
-        background = Background(indexer, auditor, snapshots)
-        retriever = Retriever(store, catalog, searcher, words, background, settings)
         try:
             started = time.monotonic()
-            await retriever.in_thread(lambda: catalog.open_all(store))
+            await retriever.in_thread(lambda: parts.catalog.open_all(store))
             log.info(
                 "opened",
                 data_folder=str(folder.path),
-                collections=len(catalog.all()),
+                collections=len(parts.catalog.all()),
                 seconds=round(time.monotonic() - started, 3),
             )
-            sealer.start()
-            auditor.start()
-            snapshots.start(settings.snapshot_interval_seconds, retriever.snapshot_all)
-            indexer.start(store)
+            parts.start(store)
+            parts.snapshots.start(settings.snapshot_interval_seconds, retriever.snapshot_all)
             sweeper.start()
             yield retriever
         finally:
-            await asyncio.to_thread(
-                _close,
-                snapshots,
-                sweeper,
-                searcher,
-                auditor,
-                words,
-                sealer,
-                retriever,
-                indexer,
-                store,
-            )
+            await asyncio.to_thread(close, sweeper, parts, searching, store)
 
 
-class _Closes(Protocol):
-    def close(self) -> None: ...
-
-
-def _close(*parts: _Closes) -> None:
-    """Those who use something come before it."""
-    for part in parts:
+def close(source: "Closes", parts: Parts, searching: Searching, store: Store) -> None:
+    """Those who use something come before it; `source` is where changes come from."""
+    order: tuple[Closes, ...] = (
+        parts.snapshots,
+        source,
+        searching.searcher,
+        parts.auditor,
+        searching.words,
+        parts.sealer,
+        searching.retriever,
+        parts.indexer,
+        store,
+    )
+    for part in order:
         part.close()
+
+
+class Closes(Protocol):
+    def close(self) -> None: ...

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -103,9 +103,12 @@ class Searcher:
         faiss_threads: int,
         max_waiting: int,
         auditor: Auditor | None = None,
+        catch_up: Callable[[], None] = lambda: None,
     ) -> None:
-        """`auditor` is shown what approximate searches answered."""
+        """`auditor` is shown what approximate searches answered; `catch_up` is called when the
+        store has a write that the views have not."""
         self._store = store
+        self._catch_up = catch_up
         self._auditor = auditor
         self._faiss_threads = faiss_threads
         self._max_waiting = max_waiting
@@ -240,6 +243,7 @@ class Searcher:
             if more and self._store.has_expired() and not _short(found, shown, request, wanted):
                 break
             more = max(gone, _MORE * more)
+            self._catch_up()
             time.sleep(pause_seconds)
         return SearchAnswer(
             tuple(_first(item, request.candidates) for item in shown),

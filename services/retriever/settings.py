@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from services.retriever.lexical.analyzers import LANGUAGES, NO_LANGUAGE, is_language
 from services.runtime.cpu import available_cpus
@@ -20,6 +20,9 @@ class RetrieverSettings(ServerSettings):
     """Port of /metrics for Prometheus; unset: none."""
     data_folder: Path = Path("sirdar-data/retriever")
     """Where the database and the segments are; one process a folder, on a local disk."""
+    follow: Path | None = None
+    """Data folder of another retriever on this machine, to be a read replica of it: this one then
+    answers from that one's store, and refuses writes. Unset: it has a store of its own."""
     default_shards: int = Field(default=4, ge=1, le=64)
     """Shards of a collection that does not say how many."""
     max_document_bytes: int = Field(default=4 * 2**20, ge=1024)
@@ -70,6 +73,12 @@ class RetrieverSettings(ServerSettings):
     """How often a snapshot of each collection that changed is taken; unset: when asked only."""
     snapshots_kept: int = Field(default=3, ge=1)
     """Older snapshots of a collection are deleted."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> "RetrieverSettings":
+        if self.follow is not None and self.follow.absolute() == self.data_folder.absolute():
+            raise ValueError("follow must be another folder than data_folder")
+        return self
 
     @field_validator("lexical_language")
     @classmethod

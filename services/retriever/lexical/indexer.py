@@ -116,6 +116,13 @@ class Indexer:
                 self._waiting_bytes -= shard.overflow()
             self._wake(shard)
 
+    def follow(self, shard: LexicalShard, committed_seq: int) -> None:
+        """Another process has committed writes of a shard up to here."""
+        freed = shard.follow(committed_seq)
+        with self._changed:
+            self._waiting_bytes -= freed
+            self._wake(shard)
+
     def demand(self, shard: LexicalShard, seq: int) -> None:
         """Lets searches see the writes up to `seq` as soon as it can be."""
         if shard.demand(seq):

@@ -97,6 +97,10 @@ class LexicalShard:
         """Whether it has caught up with what was there when it was opened."""
         return self.visible.value >= self._ready_at
 
+    def show_at_once(self) -> None:
+        """Is searched from now on, whatever of the store it does not have yet."""
+        self._ready_at = 0
+
     @property
     def behind(self) -> int:
         """Writes since it was opened that searches do not see."""
@@ -119,6 +123,13 @@ class LexicalShard:
                 self._waiting.append(item)
                 self._waiting_bytes += item.size_bytes
             return self._waiting_bytes - before
+
+    def follow(self, committed_seq: int) -> int:
+        """Another process has committed up to here: it is read from the store. Answers how many
+        bytes no longer wait."""
+        with self._lock:
+            self.committed_seq = max(self.committed_seq, committed_seq)
+            return self._forget()
 
     def overflow(self) -> int:
         """Forgets what waits; answers how many bytes that were."""

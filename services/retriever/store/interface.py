@@ -186,7 +186,7 @@ class FollowedStore(Store, Protocol):
         """Another than at the last call of this thread where something may have been committed
         since. Costs microseconds, and is called all the time.
 
-        Raises FailedPrecondition where the store is no longer the one that was opened.
+        Raises Unavailable where the store is no longer the one that was opened.
         """
         ...
 

@@ -12,7 +12,7 @@ from services.retriever.store.refusing import RefusesWrites
 from services.retriever.store.sqlite import positions
 from services.retriever.store.sqlite.connection import NotYetAStore, open_follower
 from services.retriever.store.sqlite.reading import SqliteReads
-from sirdar.errors import FailedPrecondition
+from sirdar.errors import Unavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class FollowedSqliteStore(RefusesWrites, SqliteReads):
     beside the one that writes, also while it is gone."""
 
     def __init__(self, file: Path, *, clock: Callable[[], int] = time.time_ns) -> None:
-        super().__init__(file, open_follower, clock=clock)
+        super().__init__(file, _connect, clock=clock)
         self._inode = file.stat().st_ino
         self._opening = ""
         self._revision: int | None = None
@@ -72,10 +72,17 @@ class FollowedSqliteStore(RefusesWrites, SqliteReads):
         except OSError:
             same = False
         if not same:
-            raise FailedPrecondition(
+            raise Unavailable(
                 f"{self._file} was replaced or removed; restart this replica",
                 reason="STORE_REPLACED",
             )
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    try:
+        return open_follower(file)
+    except NotYetAStore as error:
+        raise Unavailable(f"the store cannot be read any more: {error}") from error
 
 
 def _data_version(connection: sqlite3.Connection) -> int:

@@ -1,0 +1,1 @@
+"""A retriever that follows the store of another, and only reads."""

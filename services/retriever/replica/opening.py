@@ -1,0 +1,98 @@
+"""Opening a read replica: it has a data folder of its own, and no store."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from shutil import rmtree
+from threading import Event
+
+import structlog
+
+from services.retriever.data_folder import DataFolder, own
+from services.retriever.opening import Parts, Searching, close
+from services.retriever.replica.follower import Follower
+from services.retriever.replica.replay import Replay
+from services.retriever.retriever import Retriever
+from services.retriever.settings import RetrieverSettings
+from services.retriever.shard import Shard
+from services.retriever.shard_folder import write_durably
+from services.retriever.store.interface import FollowedStore
+from services.retriever.store.sqlite.followed import FollowedSqliteStore, await_store
+from sirdar.errors import FailedPrecondition
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_PAST = "FOLLOWS"
+
+
+@asynccontextmanager
+async def open_replica(
+    settings: RetrieverSettings, follow: Path
+) -> AsyncIterator[tuple[Retriever, Follower]]:
+    """A replica of the retriever whose data folder is `follow`: all that was committed is shown
+    inside the block. Waits for as long as there is no store yet.
+
+    Raises FailedPrecondition when a folder cannot be used.
+    """
+
+    def has_room(shard: Shard) -> bool:
+        return (
+            shard.full_segments < settings.max_full_segments
+            and shard.unsealed_rows < settings.max_unsealed_vectors
+        )
+
+    with own(settings.data_folder) as folder:
+        _check_folder(folder)
+        store = await _store(DataFolder(follow).database)
+        _keep_past(folder, store)
+        parts = Parts.of(settings, folder)
+        follower = Follower(Replay(store, parts.catalog, has_room))
+        searching = Searching.of(settings, parts, store, follower.nudge)
+        try:
+            started = time.monotonic()
+            await searching.retriever.in_thread(lambda: parts.catalog.remove_strangers(store))
+            # What is replayed is sealed as it comes, which bounds the memory that it takes.
+            parts.start(store)
+            follower.start()
+            await asyncio.wrap_future(follower.complete())
+            log.info(
+                "caught up",
+                follows=str(follow),
+                collections=len(parts.catalog.all()),
+                seconds=round(time.monotonic() - started, 3),
+            )
+            yield searching.retriever, follower
+        finally:
+            await asyncio.to_thread(close, follower, parts, searching, store)
+
+
+async def _store(file: Path) -> FollowedStore:
+    closing = Event()
+    try:
+        await asyncio.to_thread(await_store, file, closing)
+    finally:
+        closing.set()
+    return FollowedSqliteStore(file)
+
+
+def _check_folder(folder: DataFolder) -> None:
+    if folder.database.exists():
+        raise FailedPrecondition(
+            f"{folder.path} is the data folder of a retriever that writes; give the replica one "
+            "of its own",
+            reason="BAD_DATA_FOLDER",
+        )
+
+
+def _keep_past(folder: DataFolder, store: FollowedStore) -> None:
+    """Indexes over another store, or over this one as it was before a backup took its place, are
+    removed: sequences there say something else."""
+    file, past = folder.path / _PAST, store.past()
+    if file.exists() and file.read_text() == past:
+        return
+    if folder.segments.exists():
+        log.warning("the indexes are of another store and built again", folder=str(folder.path))
+        rmtree(folder.segments)
+    write_durably(file, past.encode())

@@ -1,0 +1,167 @@
+"""Bringing the indexes of a replica to where the store is, a step at a time."""
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from services.retriever.catalog import Catalog, OpenCollection
+from services.retriever.replica.lag import Lag
+from services.retriever.shard import Shard, ShardState
+from services.retriever.store.interface import FollowedStore
+from services.retriever.store.records import Change, Head
+from sirdar.errors import NotFound
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+# What one read of the log takes: as long as it runs the store's own log cannot be cut back, and
+# the other shards wait.
+_STEP_CHANGES = 1000
+_STEP_BYTES = 8 * 2**20
+
+
+class Replay:
+    """Called by one thread. `has_room`: whether a shard may take more, as its index is built fast
+    enough."""
+
+    def __init__(
+        self, store: FollowedStore, catalog: Catalog, has_room: Callable[[Shard], bool]
+    ) -> None:
+        self.behind: set[int] = set()
+        """The generations that do not show yet all that was committed before the last step."""
+        self._store = store
+        self._catalog = catalog
+        self._has_room = has_room
+        self._lag = Lag()
+        self._revision: int | None = None
+        self._caught_up = False
+        # The collections that are open, and when each was last updated.
+        self._open: dict[int, tuple[OpenCollection, int]] = {}
+
+    def step(self) -> bool:
+        """Follows the store as it is now. Afterwards all its collections are known, and each
+        shard that was behind has applied some more; answers whether any has."""
+        started = time.monotonic()
+        revision = self._store.revision()
+        moved = False
+        if revision != self._revision or self.behind:
+            heads = self._store.heads()
+            self._follow_definitions({head.generation_key: head for head in heads})
+            for head in heads:
+                moved = self._follow(head) or moved
+            self._revision = revision
+        self._lag.checked(self.behind, started)
+        return moved
+
+    def caught_up(self) -> bool:
+        """Whether searches of vectors and of words have shown all that there was at some time;
+        words that cannot be written are not waited for."""
+        if self._caught_up:
+            return True
+        words = [
+            shard.lexical
+            for collection, _ in self._open.values()
+            for shard in collection.shards
+            if shard.lexical
+        ]
+        self._caught_up = not self.behind and all(
+            item.ready or item.retry_seconds for item in words
+        )
+        return self._caught_up
+
+    def _follow_definitions(self, heads: dict[int, Head]) -> None:
+        for key, (collection, _) in list(self._open.items()):
+            if key not in heads or _is_of_another_past(collection, heads[key]):
+                self._forget(collection)
+        changed = [key for key, head in heads.items() if self._updated_ns(key) != head.updated_ns]
+        if not changed:
+            return
+        definitions = {item.generation.key: item for item in self._store.all_collections()}
+        for key in changed:
+            if key not in definitions:
+                # Deleted since; the next step has no head of it.
+                continue
+            definition = definitions[key]
+            if key in self._open:
+                self._catalog.update(definition, self._store)
+                collection = self._catalog.get(definition.namespace, definition.name)
+            else:
+                try:
+                    collection = self._catalog.open(definition, self._store, replayed=False)
+                except NotFound:
+                    continue
+                self._opened(collection)
+            self._open[key] = collection, heads[key].updated_ns
+
+    def _opened(self, collection: OpenCollection) -> None:
+        self._lag.publish(collection)
+        if self._caught_up:
+            # It was made a moment ago: who asks for its words waits, and is not told that there
+            # are none.
+            for shard in collection.shards:
+                if shard.lexical is not None:
+                    shard.lexical.show_at_once()
+
+    def _updated_ns(self, key: int) -> int | None:
+        return self._open[key][1] if key in self._open else None
+
+    def _forget(self, collection: OpenCollection) -> None:
+        log.info("a collection is gone", namespace=collection.namespace, name=collection.name)
+        del self._open[collection.generation.key]
+        self.behind.discard(collection.generation.key)
+        self._lag.forget(collection)
+        self._catalog.remove(collection.namespace, collection.name)
+
+    def _follow(self, head: Head) -> bool:
+        """Whether any shard has applied more."""
+        if head.generation_key not in self._open:
+            return False
+        collection, _ = self._open[head.generation_key]
+        for shard, seq in zip(collection.shards, head.seqs, strict=True):
+            shard.committed_seq = max(shard.committed_seq, seq)
+        moved = [
+            self._apply(collection, shard, seq)
+            for shard, seq in zip(collection.shards, head.seqs, strict=True)
+            if not _shows(shard, seq) and self._has_room(shard)
+        ]
+        if all(map(_shows, collection.shards, head.seqs)):
+            self.behind.discard(head.generation_key)
+        else:
+            self.behind.add(head.generation_key)
+        return any(moved)
+
+    def _apply(self, collection: OpenCollection, shard: Shard, seq: int) -> bool:
+        changes, all_of_them = self._read(shard)
+        if changes:
+            self._catalog.replay(collection, shard, changes, seq)
+        if all_of_them and shard.state is not ShardState.FAILED:
+            # Everything up to `seq` was there to be read.
+            shard.ready(seq)
+        return True
+
+    def _read(self, shard: Shard) -> tuple[list[Change], bool]:
+        """The next changes of a shard, and whether there are no more."""
+        changes: list[Change] = []
+        size = 0
+        after_seq = shard.view.applied_seq
+        for change in self._store.changes(shard.generation, shard.number, after_seq):
+            changes.append(change)
+            size += change.vectors.nbytes + len(change.metadata)
+            if len(changes) == _STEP_CHANGES or size >= _STEP_BYTES:
+                return changes, False
+        return changes, True
+
+
+def _shows(shard: Shard, seq: int) -> bool:
+    """One that failed shows nothing any more, until a restart."""
+    if shard.state is ShardState.FAILED:
+        return True
+    return shard.state is ShardState.READY and shard.view.applied_seq >= seq
+
+
+def _is_of_another_past(collection: OpenCollection, head: Head) -> bool:
+    """Sequences only grow, unless the store became what it was before."""
+    return any(
+        seq < shard.view.applied_seq
+        for shard, seq in zip(collection.shards, head.seqs, strict=True)
+    )

@@ -1,0 +1,311 @@
+"""A read replica beside the retriever whose store it follows."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from sirdar.errors import FailedPrecondition, InvalidArgument, NotFound
+from sirdar.v1 import collection_pb2, common_pb2, document_pb2, filter_pb2
+from sirdar.v1 import retriever_pb2 as pb
+from tests.rpc.retriever_calls import (
+    Stub,
+    create,
+    definition,
+    document_write,
+    refusal,
+    retriever,
+    search_request,
+    vector,
+    write,
+)
+
+STRONG = common_pb2.CONSISTENCY_STRONG
+SESSION = common_pb2.CONSISTENCY_SESSION
+
+
+@dataclass(frozen=True)
+class Pair:
+    writer: Stub
+    replica: Stub
+
+
+@asynccontextmanager
+async def following(folder: Path, name: str = "replica", **settings: object) -> AsyncIterator[Stub]:
+    given = {"follow": folder / "writer", "seal_vectors": 32} | settings
+    async with retriever(folder / name, **given) as stub:
+        yield stub
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    async with retriever(tmp_path / "writer") as writer, following(tmp_path) as replica:
+        yield Pair(writer, replica)
+
+
+async def found(stub: Stub, document_id: str, text: str, **changed: object) -> list[str]:
+    """What a search for a document's vector and words finds, the words' best first."""
+    request = search_request(
+        **({"consistency": STRONG, "candidates": 100} | changed)  # type: ignore[arg-type]
+    )
+    request.queries.add(vector=vector(f"{document_id}/{text}/0"), lexical=text)
+    response = await stub.SearchPassages(request)
+    assert not response.coverage.missing_shards
+    assert not response.missing_lexical_shards
+    (result,) = response.results
+    dense = [result.passages[item.passage].text for item in result.dense]
+    words = [result.passages[item.passage].text for item in result.lexical]
+    assert len(set(dense)) == len(dense)
+    if text in dense:
+        assert (dense[0], words[0]) == (text, text)
+    return dense
+
+
+async def everything(stub: Stub) -> dict[str, tuple[int, str]]:
+    """By an exact strong search of all and by the list: the same documents."""
+    request = search_request(vector(1), candidates=10_000, exact=True, consistency=STRONG)
+    (result,) = (await stub.SearchPassages(request)).results
+    searched = {item.document_id: (item.version, item.text) for item in result.passages}
+    listed = await stub.ListDocuments(
+        pb.RetrieverServiceListDocumentsRequest(collection="books", page_size=1000)
+    )
+    assert {
+        item.document.id: (item.receipt.version, item.document.text) for item in listed.documents
+    } == searched
+    return searched
+
+
+def single(document_id: str, text: str) -> pb.DocumentWrite:
+    return document_write(document_id, text, spans=((0, len(text)),))
+
+
+async def test_each_write_is_seen_by_the_next_strong_read(pair: Pair) -> None:
+    await create(pair.writer, shards=2)
+    for at in range(20):
+        text = f"text number{at} of it"
+        await write(pair.writer, single(f"d{at % 7}", text))
+        assert text in await found(pair.replica, f"d{at % 7}", text)
+        if at % 5 == 4:
+            gone = pb.RetrieverServiceDeleteDocumentsRequest(
+                collection="books", document_ids=[f"d{at % 7}"]
+            )
+            await pair.writer.DeleteDocuments(gone)
+            assert text not in await found(pair.replica, f"d{at % 7}", text)
+    assert await everything(pair.replica) == await everything(pair.writer)
+
+
+async def test_a_session_sees_its_own_writes(pair: Pair) -> None:
+    await create(pair.writer)
+    for at in range(10):
+        (receipt,) = await write(pair.writer, single("d", f"text number{at} of it"))
+        seen = await found(
+            pair.replica,
+            "d",
+            f"text number{at} of it",
+            consistency=SESSION,
+            consistency_tokens=[receipt.consistency_token],
+        )
+        assert seen == [f"text number{at} of it"]
+
+
+async def test_what_was_written_is_seen_without_being_asked_for(pair: Pair) -> None:
+    await create(pair.writer)
+    await write(pair.writer, single("d", "one two"))
+    async with asyncio.timeout(20):
+        while not await _eventually(pair.replica):
+            pass
+    shards = (await pair.replica.ListShards(pb.ListShardsRequest())).shards
+    assert sum(shard.applied_seq for shard in shards) == 1
+
+
+async def _eventually(replica: Stub) -> bool:
+    (result,) = (await replica.SearchPassages(search_request(vector("d/one two/0")))).results
+    return bool(result.passages)
+
+
+async def test_a_collection_made_anew_is_another_one(pair: Pair) -> None:
+    for round_ in range(4):
+        await create(pair.writer, shards=1 + round_)
+        (receipt,) = await write(pair.writer, single(f"d{round_}", "one two"))
+        assert list(await everything(pair.replica)) == [f"d{round_}"]
+        token = receipt.consistency_token
+        await found(pair.replica, f"d{round_}", "one two", consistency_tokens=[token])
+        positions = [
+            await stub.GetPosition(pb.GetPositionRequest(collection="books"))
+            for stub in (pair.writer, pair.replica)
+        ]
+        assert positions[0] == positions[1]
+        await pair.writer.DeleteCollection(pb.RetrieverServiceDeleteCollectionRequest(name="books"))
+        search = search_request(vector(1), consistency=STRONG)
+        assert isinstance(await refusal(pair.replica.SearchPassages(search)), NotFound)
+        get = pb.RetrieverServiceGetDocumentRequest(collection="books", document_id=f"d{round_}")
+        assert isinstance(await refusal(pair.replica.GetDocument(get)), NotFound)
+
+
+async def test_a_new_field_can_be_asked_for_at_once(pair: Pair) -> None:
+    await create(pair.writer)
+    item = single("d", "one two")
+    item.document.metadata["year"].int64_value = 1999
+    await write(pair.writer, item)
+    asked = search_request(vector(1), filter=_year(1999))
+    assert isinstance(await refusal(pair.replica.SearchPassages(asked)), InvalidArgument)
+    changed = collection_pb2.Collection(name="books")
+    changed.schema.add(name="year", type=filter_pb2.FIELD_TYPE_INTEGER)
+    await pair.writer.UpdateCollection(
+        pb.RetrieverServiceUpdateCollectionRequest(
+            collection=changed, update_mask=FieldMask(paths=["schema"])
+        )
+    )
+    for year, documents in ((1999, 1), (2000, 0)):
+        asked = search_request(vector(1), filter=_year(year))
+        (result,) = (await pair.replica.SearchPassages(asked)).results
+        assert len(result.passages) == documents
+
+
+def _year(year: int) -> filter_pb2.Filter:
+    value = document_pb2.MetadataValue(int64_value=year)
+    return filter_pb2.Filter(equals=filter_pb2.EqualsCondition(field="year", value=value))
+
+
+async def test_what_expires_is_gone(pair: Pair) -> None:
+    await create(pair.writer)
+    item = single("short", "one two")
+    item.document.expires.FromNanoseconds(time.time_ns() + 500_000_000)
+    await write(pair.writer, item, single("long", "one two three"))
+    await everything(pair.replica)
+    left_ns = item.document.expires.ToNanoseconds() - time.time_ns()
+    await asyncio.sleep(max(0, left_ns) / 1e9 + 0.01)
+    assert set(await everything(pair.replica)) == {"long"}
+
+
+async def test_writes_are_refused_with_what_to_do(pair: Pair) -> None:
+    await create(pair.writer)
+    replica = pair.replica
+    calls = [
+        replica.CreateCollection(
+            pb.RetrieverServiceCreateCollectionRequest(collection=definition("other"))
+        ),
+        replica.UpdateCollection(pb.RetrieverServiceUpdateCollectionRequest()),
+        replica.DeleteCollection(pb.RetrieverServiceDeleteCollectionRequest(name="books")),
+        replica.WriteDocuments(pb.WriteDocumentsRequest(collection="books")),
+        replica.UpdateDocuments(pb.RetrieverServiceUpdateDocumentsRequest(collection="books")),
+        replica.DeleteDocuments(pb.RetrieverServiceDeleteDocumentsRequest(collection="books")),
+        replica.DeleteByFilter(pb.RetrieverServiceDeleteByFilterRequest(collection="books")),
+        replica.CreateSnapshot(pb.CreateSnapshotRequest(collection="books")),
+    ]
+    for call in calls:
+        error = await refusal(call)
+        assert isinstance(error, FailedPrecondition)
+        assert error.reason == "READ_ONLY_REPLICA"
+        assert "call the retriever that owns the store" in error.message
+
+
+async def test_documents_and_passages_are_read(pair: Pair) -> None:
+    created = await create(pair.writer)
+    await write(pair.writer, single("d", "one two"))
+    get = pb.RetrieverServiceGetDocumentRequest(
+        collection="books", document_id="d", with_vectors=True
+    )
+    answers = [await stub.GetDocument(get) for stub in (pair.writer, pair.replica)]
+    assert answers[0] == answers[1]
+    check = pb.CheckDocumentsRequest(collection="books", document_ids=["d", "e"])
+    assert [item.document_id for item in (await pair.replica.CheckDocuments(check)).documents] == [
+        "d"
+    ]
+    ids = search_request(vector(1), ids_only=True, consistency=STRONG)
+    (result,) = (await pair.replica.SearchPassages(ids)).results
+    fetch = pb.FetchPassagesRequest(collection="books", passage_ids=result.dense_ids.passage_ids)
+    assert [item.passage.text for item in (await pair.replica.FetchPassages(fetch)).passages] == [
+        "one two"
+    ]
+    described = await pair.replica.GetCollection(
+        pb.RetrieverServiceGetCollectionRequest(name="books")
+    )
+    assert described.collection.generation == created.generation
+
+
+async def test_a_replica_waits_for_its_store_and_goes_on_without_the_writer(
+    tmp_path: Path,
+) -> None:
+    serving, done = asyncio.Event(), asyncio.Event()
+    replicas: list[Stub] = []
+
+    async def replicate() -> None:
+        async with following(tmp_path) as replica:
+            replicas.append(replica)
+            serving.set()
+            await done.wait()
+
+    running = asyncio.create_task(replicate())
+    await asyncio.sleep(0.2)
+    assert not serving.is_set()
+    async with retriever(tmp_path / "writer") as writer:
+        await create(writer)
+        await write(writer, single("d", "one two"))
+        await serving.wait()
+        assert await everything(replicas[0]) == {"d": (1, "one two")}
+    assert await everything(replicas[0]) == {"d": (1, "one two")}
+    async with retriever(tmp_path / "writer") as writer:
+        await write(writer, single("d", "now this"))
+        assert await everything(replicas[0]) == {"d": (2, "now this")}
+    done.set()
+    await running
+
+
+async def test_an_empty_replica_starts_while_writes_go_on(tmp_path: Path) -> None:
+    async with retriever(tmp_path / "writer") as writer:
+        await create(writer)
+        stop = asyncio.Event()
+
+        async def write_on() -> None:
+            at = 0
+            while not stop.is_set():
+                items = [single(f"d{(at + n) % 150}", f"text number{at + n}") for n in range(10)]
+                await write(writer, *items)
+                at += 10
+
+        writing = asyncio.create_task(write_on())
+        await asyncio.sleep(0.3)
+        async with following(tmp_path) as replica:
+            await asyncio.sleep(0.3)
+            stop.set()
+            await writing
+            assert await everything(replica) == await everything(writer)
+
+
+async def test_a_replica_keeps_its_indexes_unless_the_store_is_another(tmp_path: Path) -> None:
+    async with retriever(tmp_path / "writer", seal_vectors=32) as writer:
+        await create(writer, shards=1)
+        await write(writer, *(single(f"d{at}", f"text number{at}") for at in range(100)))
+        async with following(tmp_path) as replica:
+            await _sealed(replica)
+        (kept,) = (tmp_path / "replica" / "segments").glob("*/*/manifest.json")
+        await write(writer, *(single(f"d{at}", f"later number{at}") for at in range(10)))
+        async with following(tmp_path) as replica:
+            assert await everything(replica) == await everything(writer)
+        for damaged in kept.parent.glob("*.faiss"):
+            damaged.write_bytes(b"damaged")
+        async with following(tmp_path) as replica:
+            assert await everything(replica) == await everything(writer)
+    # Another store in the place of this one, of the same collection keys.
+    for path in (tmp_path / "writer").glob("store.sqlite3*"):
+        path.unlink()
+    async with retriever(tmp_path / "writer") as writer:
+        await create(writer, shards=1)
+        await write(writer, *(single(f"e{at}", f"other number{at}") for at in range(120)))
+        async with following(tmp_path) as replica:
+            assert await everything(replica) == await everything(writer)
+
+
+async def _sealed(stub: Stub) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            shards = (await stub.ListShards(pb.ListShardsRequest())).shards
+            if shards and all(shard.sealed_segments for shard in shards):
+                return
+            await asyncio.sleep(0.05)
