@@ -44,6 +44,14 @@ def up(
             show_default="the built-in one",
         ),
     ] = "",
+    replicas: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=8,
+            help="Retrievers that have each shard: one writes, the others are read replicas of it.",
+        ),
+    ] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show the tiers' logs.")] = False,
 ) -> None:
     """Start all tiers on this machine, until Ctrl-C."""
@@ -51,11 +59,17 @@ def up(
 
     from services.stack.console import UpConsole
     from services.stack.stack import Stack
+    from services.stack.tiers import TIERS, with_replicas
 
     folder = data or Path(platformdirs.user_data_dir("sirdar", appauthor=False))
     console = UpConsole(quiet=quiet)
     stack = Stack(
-        folder.expanduser().absolute(), port=port, model=model, reranker=reranker, log=console.log
+        folder.expanduser().absolute(),
+        port=port,
+        model=model,
+        reranker=reranker,
+        tiers=with_replicas(TIERS, replicas),
+        log=console.log,
     )
     sys.exit(run(stack, console))
 

@@ -11,7 +11,7 @@ from services.stack.stack import Stack, TierDied
 from sirdar.cli.terminal import printable
 
 _COLOURS = {"gateway": "green", "embedder": "magenta", "retriever": "cyan", "reranker": "yellow"}
-_NAME_WIDTH = 9
+_NAME_WIDTH = 11
 _TAIL_LINES = 5
 
 
@@ -48,8 +48,8 @@ class UpConsole:
                 stack.layout.address(tier.name),
                 Text(f"metrics http://127.0.0.1:{metrics}/metrics", style="dim"),
             )
-        self._console.print(f"   HTTP      http://{stack.http_address}/docs")
-        self._console.print(f"   data      {stack.layout.data_folder}")
+        self._console.print(f"   HTTP        http://{stack.http_address}/docs")
+        self._console.print(f"   data        {stack.layout.data_folder}")
         self._console.print()
         self._console.print("Next, in another terminal:")
         self._console.print(f"  sirdar{option} index --python-docs --package stdlib")
@@ -76,4 +76,4 @@ class UpConsole:
 
 
 def _name(tier: str) -> Text:
-    return Text(tier.ljust(_NAME_WIDTH), style=_COLOURS.get(tier, "blue"))
+    return Text(tier.ljust(_NAME_WIDTH), style=_COLOURS.get(tier.partition("-")[0], "blue"))

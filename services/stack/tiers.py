@@ -37,13 +37,15 @@ class Layout:
 class Tier:
     """A tier: the module that `python -m` runs, its port next to the gateway's, its settings.
 
-    `settings` gives what differs by tier, without the prefix `SIRDAR_<TIER>_`.
+    `settings` gives what differs by tier, without the prefix `SIRDAR_<KIND>_`;
+    `kind` is the name unless several processes are of one tier.
     """
 
     name: str
     module: str
     port_offset: int
     settings: Callable[[Layout], Mapping[str, str]]
+    kind: str = ""
 
     def environment(self, layout: Layout) -> dict[str, str]:
         """The environment variables that configure the tier."""
@@ -53,11 +55,19 @@ class Tier:
             "METRICS_PORT": str(layout.metrics_ports[self.name]),
             **self.settings(layout),
         }
-        return {f"SIRDAR_{self.name.upper()}_{key}": value for key, value in settings.items()}
+        return {
+            f"SIRDAR_{(self.kind or self.name).upper()}_{key}": value
+            for key, value in settings.items()
+        }
 
 
 def _retriever(layout: Layout) -> Mapping[str, str]:
     return {"DATA_FOLDER": str(layout.data_folder / "retriever")}
+
+
+def _retrievers(layout: Layout) -> list[str]:
+    """The one that writes, then its read replicas."""
+    return [name for name in layout.ports if name.partition("-")[0] == "retriever"]
 
 
 def _embedder(layout: Layout) -> Mapping[str, str]:
@@ -75,7 +85,7 @@ def _gateway(layout: Layout) -> Mapping[str, str]:
     return {
         "HTTP_PORT": str(layout.http_port),
         "EMBEDDER_ADDRESS": layout.address("embedder"),
-        "RETRIEVER_ADDRESSES": json.dumps([layout.address("retriever")]),
+        "RETRIEVER_ADDRESSES": json.dumps([layout.address(name) for name in _retrievers(layout)]),
         **reranker,
     }
 
@@ -87,6 +97,29 @@ TIERS: Sequence[Tier] = (
     Tier("reranker", "services.reranker", 3, _reranker),
     Tier("gateway", "gateway", 0, _gateway),
 )
+
+
+def with_replicas(tiers: Sequence[Tier], replicas: int) -> Sequence[Tier]:
+    """The tiers with as many retrievers for each shard, at ports behind the reranker's: the one
+    there is, and read replicas of it."""
+    writer = next((tier for tier in tiers if tier.name == "retriever"), None)
+    if writer is None:
+        return tiers
+    at = tiers.index(writer) + 1
+    added = [_replica(writer, number) for number in range(2, replicas + 1)]
+    return (*tiers[:at], *added, *tiers[at:])
+
+
+def _replica(writer: Tier, number: int) -> Tier:
+    name = f"retriever-{number}"
+
+    def settings(layout: Layout) -> Mapping[str, str]:
+        return {
+            "DATA_FOLDER": str(layout.data_folder / name),
+            "FOLLOW": str(layout.data_folder / "retriever"),
+        }
+
+    return Tier(name, writer.module, 2 + number, settings, kind="retriever")
 
 
 def layout_at(

@@ -29,6 +29,7 @@ class StandInSettings(ServerSettings):
 
     model: str = ""
     data_folder: str = ""
+    follow: str = ""
     http_port: int = 0
     embedder_address: str = ""
     reranker_address: str = ""

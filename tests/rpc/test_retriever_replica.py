@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +50,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 
 async def found(stub: Stub, document_id: str, text: str, **changed: object) -> list[str]:
     """What a search for a document's vector and words finds, the words' best first."""
-    request = search_request(
-        **({"consistency": STRONG, "candidates": 100} | changed)  # type: ignore[arg-type]
-    )
+    request = search_request(**({"consistency": STRONG, "candidates": 100} | changed))
     request.queries.add(vector=vector(f"{document_id}/{text}/0"), lexical=text)
     response = await stub.SearchPassages(request)
     assert not response.coverage.missing_shards
@@ -186,7 +184,7 @@ async def test_what_expires_is_gone(pair: Pair) -> None:
 async def test_writes_are_refused_with_what_to_do(pair: Pair) -> None:
     await create(pair.writer)
     replica = pair.replica
-    calls = [
+    calls: list[Awaitable[object]] = [
         replica.CreateCollection(
             pb.RetrieverServiceCreateCollectionRequest(collection=definition("other"))
         ),

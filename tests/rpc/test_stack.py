@@ -1,6 +1,7 @@
 """The stack that `sirdar up` runs, with stand-ins for the tiers."""
 
 import dataclasses
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 from services.stack.ports import free_ports
 from services.stack.stack import NO_RERANKER, Stack, TierDied
-from services.stack.tiers import TIERS, Tier, layout_at
+from services.stack.tiers import TIERS, Tier, layout_at, with_replicas
 from sirdar.client import Client, Health
 from sirdar.errors import FailedPrecondition, Unavailable
 
@@ -77,6 +78,25 @@ def test_the_model_and_the_address_of_the_reranker_reach_the_tiers(tmp_path: Pat
     }
     assert settings["SIRDAR_RERANKER_MODEL"] == "builtin:x"
     assert settings["SIRDAR_GATEWAY_RERANKER_ADDRESS"] == stack.addresses["reranker"]
+
+
+def test_replicas_follow_the_retriever_and_the_gateway_knows_them_all(tmp_path: Path) -> None:
+    with Stack(tmp_path, tiers=with_replicas(STAND_INS, 3)) as stack:
+        names = ["retriever", "retriever-2", "retriever-3"]
+        addresses = [stack.addresses[name] for name in names]
+        for address in addresses:
+            with Client(address) as client:
+                assert client.health() is Health.SERVING
+    settings = {tier.name: tier.environment(stack.layout) for tier in stack.tiers}
+    assert json.loads(settings["gateway"]["SIRDAR_GATEWAY_RETRIEVER_ADDRESSES"]) == addresses
+    assert "SIRDAR_RETRIEVER_FOLLOW" not in settings["retriever"]
+    writer = settings["retriever"]["SIRDAR_RETRIEVER_DATA_FOLDER"]
+    folders = {settings[name]["SIRDAR_RETRIEVER_DATA_FOLDER"] for name in names}
+    assert len(folders) == 3
+    assert [settings[name]["SIRDAR_RETRIEVER_FOLLOW"] for name in names[1:]] == [writer] * 2
+    at = layout_at(7700, stack.tiers, tmp_path)
+    assert len({*at.ports.values(), *at.metrics_ports.values(), at.http_port}) == 13
+    assert at.ports["retriever-3"] == 7705
 
 
 async def test_the_block_may_be_async(stack: Stack) -> None:
