@@ -35,7 +35,7 @@ _A_MESSAGE = 32
 _IN_FLIGHT = 8
 
 
-def measure(vectors: int, shards: int) -> Row:
+def measure(vectors: int, shards: int, *, shared: bool) -> Row:
     """One size and one number of shards, in a retriever with nothing else in it."""
     scale = Scale(vectors=vectors, queries=_QUERIES)
     with ExitStack() as held:
@@ -72,6 +72,7 @@ def measure(vectors: int, shards: int) -> Row:
             disk_bytes=sum(
                 file.stat().st_size for file in (folder / "data").rglob("*") if file.is_file()
             ),
+            shared=shared,
         )
 
 
@@ -82,10 +83,13 @@ def main() -> None:
     measuring = commands.add_parser("measure")
     measuring.add_argument("--vectors", type=int, required=True)
     measuring.add_argument("--shards", type=int, required=True)
+    measuring.add_argument(
+        "--shared", action="store_true", help="others work on the machine meanwhile"
+    )
     commands.add_parser("write")
     arguments = parser.parse_args()
     if arguments.command == "measure":
-        row = measure(arguments.vectors, arguments.shards)
+        row = measure(arguments.vectors, arguments.shards, shared=arguments.shared)
         with _ROWS.open("a") as file:
             file.write(json.dumps(asdict(row)) + "\n")
         print(json.dumps(asdict(row)))

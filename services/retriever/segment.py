@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from services.retriever.faiss_index import fp16_index_over, one_thread_for_one
+from services.retriever.faiss_index import fp16_index_over, one_thread_for_few
 from services.retriever.filters.allowed import Allowed, RowSlots
 from services.retriever.pages import unused
 
@@ -114,7 +114,7 @@ class GrowingView:
             alive[self.dead_rows] = False
             bits = np.packbits(alive, bitorder="little")
             parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
-        with one_thread_for_one(queries):
+        with one_thread_for_few(queries):
             index = fp16_index_over(self.vectors)
             scores, rows = index.search(queries, k, params=parameters)
         return Hits(scores, np.where(rows < 0, NO_PASSAGE, self.ids[rows]))

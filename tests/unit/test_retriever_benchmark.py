@@ -1,6 +1,7 @@
 """The arithmetic of the retriever's benchmark."""
 
 import math
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -126,7 +127,12 @@ def test_a_projection_follows_from_what_was_measured() -> None:
     assert found.nodes == 4
     assert found.memory_bytes == pytest.approx(2e9 + 1e11)
     assert found.build_hours == pytest.approx(50_000 / 3600)
-    assert found.queries_per_second == pytest.approx(64_000 / (2 * math.log10(5e7)))
+    # No segment has more than a million vectors, and on average three quarters of it.
+    segments = 2 * 50 / 0.75
+    assert found.queries_per_second == pytest.approx(64_000 / (segments * math.log10(750_000)))
+    # A shard of a single segment.
+    small = project(rows, 100_000)
+    assert small.queries_per_second == pytest.approx(32_000 / 5)
 
 
 def test_growth_is_not_told_from_one_size() -> None:
@@ -139,6 +145,10 @@ def test_the_report_has_every_row_and_a_plot_that_can_be_read() -> None:
     lines = text(rows).splitlines()
     assert sum(line.startswith(("| 10,000 |", "| 100,000 |")) for line in lines) == 6
     assert any(line.startswith("| 1,000,000,000 |") for line in lines)
+    assert not any(line.startswith("\\*") for line in lines)
+    lines = text([*rows, replace(rows[-1], vectors=10**6, shared=True)]).splitlines()
+    assert any(line.startswith("| 1,000,000* |") for line in lines)
+    assert any(line.startswith("\\*") for line in lines)
     drawn = ElementTree.fromstring(plot(rows))
     assert len(drawn.findall("{*}polyline")) == 9
     assert len(drawn.findall("{*}circle")) == 18
