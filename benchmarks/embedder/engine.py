@@ -65,7 +65,7 @@ class LocalEngine:
         started = time.perf_counter()
         items = self._tokenize(texts)
         tokenized = time.perf_counter()
-        batches = self._batches(items)
+        batches = self.model.engine.info.batches([item.tokens for item in items])
         waiting = iter(batches)
         rows = np.empty((len(texts), self.model.description.dimensions), np.float32)
 
@@ -80,7 +80,7 @@ class LocalEngine:
             time.perf_counter() - started,
             tokenized - started,
             sum(item.tokens for item in items),
-            sum(len(batch) * max(items[index].tokens for index in batch) for batch in batches),
+            sum(self._padded_tokens([items[index] for index in batch]) for batch in batches),
         )
 
     def seconds_alone(self, texts: Sequence[str]) -> list[float]:
@@ -110,17 +110,9 @@ class LocalEngine:
         parts = self._threads.map(self.model.tokenizer.encode, messages(texts, _TOKENIZED_AT_ONCE))
         return [item for part in parts for item in part]
 
-    def _batches(self, items: Sequence[TokenizedItem]) -> list[list[int]]:
-        """Indices by length, the longest first, so that the streams end at about the same time."""
-        budget = self.model.engine.info.batch_tokens
-        batches: list[list[int]] = []
-        width = 0
-        for index in sorted(range(len(items)), key=lambda index: -items[index].tokens):
-            if not batches or (len(batches[-1]) + 1) * width > budget:
-                batches.append([])
-                width = items[index].tokens
-            batches[-1].append(index)
-        return batches
+    def _padded_tokens(self, items: Sequence[TokenizedItem]) -> int:
+        width = self.model.engine.info.mean_width([item.tokens for item in items])
+        return round(len(items) * width)
 
     def _run(self, items: list[TokenizedItem], stream: int) -> NDArray[np.float32]:
         batch = TokenBatch.pad(items, self.model.description.pad_token_id)

@@ -1,8 +1,8 @@
 """How large a batch may be."""
 
+from services.inference.batch_plan import Budget
 from services.inference.cost import CostModel
 from services.inference.engine import EngineInfo
-from services.inference.length_queue import Budget
 
 # A batch lasts so many times its overhead: 5 % are lost. A longer one saves little and
 # lets others wait; a shorter one than the least is not worth the way to the thread. On a CPU

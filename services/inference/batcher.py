@@ -220,7 +220,7 @@ class Batcher:
             idle = self._engine.info.streams - len(self._running)
             callers = sum(1 for caller in lane.queue.callers.values() if caller.items)
             budget = self._budget.next(self._seconds(lane), max(1, idle), callers, small=small)
-            batch, closed = lane.queue.seal(budget, self._cost)
+            batch, closed = lane.queue.seal(budget, self._cost, self._engine.info.packing)
             token_seconds = _SURE * self._cost.token_seconds / self._engine.info.streams
             batch_seconds = self._cost.seconds(len(batch), self._width(batch))
             live = lane.live(batch, token_seconds, batch_seconds)
@@ -231,8 +231,9 @@ class Batcher:
                 return lane, live
         return self._lanes[Priority.INTERACTIVE], []
 
-    def _width(self, batch: Sequence[Waiting]) -> int:
-        return self._engine.info.width(max((entry.item.tokens for entry in batch), default=0))
+    def _width(self, batch: Sequence[Waiting]) -> float:
+        """Tokens that are computed for an item."""
+        return self._engine.info.mean_width([entry.item.tokens for entry in batch])
 
     def _next_lane(self) -> Lane | None:
         interactive, bulk = self._lanes[Priority.INTERACTIVE], self._lanes[Priority.BULK]
@@ -260,17 +261,17 @@ class Batcher:
             computed = await self._threads.run(items, stream)
         except EngineOutOfMemory:
             self._out_of_memory.inc()
-            self._budget.shrink(len(items) * width)
+            self._budget.shrink(round(len(items) * width))
             if len(batch) == 1:
                 lane.metrics.failed.inc()
-                batch[0].fail(_no_memory(width))
+                batch[0].fail(_no_memory(items[0].tokens))
                 return
             self._halve(lane, batch)
         except Exception as error:
             if len(batch) > 1:
                 self._halve(lane, batch)
                 return
-            log.error("the model failed on one item", tokens=width, exc_info=error)
+            log.error("the model failed on one item", tokens=items[0].tokens, exc_info=error)
             lane.metrics.failed.inc()
             batch[0].fail(Internal(f"the model failed: {error}", reason="MODEL_FAILED"))
             # An item that nothing can be made of says nothing of the engine.
@@ -280,7 +281,10 @@ class Batcher:
         else:
             self._failing = None
             # First of all: somebody waits for it.
-            _answer(lane, batch, computed)
+            suspects = _answer(lane, batch, computed, shared=bool(self._engine.info.packing))
+            if suspects:
+                lane.retries.extend([entry] for entry in suspects)
+                self._arrived.set()
             self._budget.recover()
             self._cost.observe(len(items), width, computed.seconds)
             lane.metrics.count_batch(items, width, computed.seconds)
@@ -292,13 +296,19 @@ class Batcher:
         self._arrived.set()
 
 
-def _answer(lane: Lane, batch: list[Waiting], computed: ComputedBatch) -> None:
+def _answer(
+    lane: Lane, batch: list[Waiting], computed: ComputedBatch, *, shared: bool
+) -> list[Waiting]:
+    """Gives the rows out; those to compute again alone: NaN spreads in `shared` rows."""
     wasted = 0
+    suspects = []
     for entry, row, good in zip(batch, computed.rows, computed.finite, strict=True):
         if entry.job.done.done():
             wasted += entry.item.tokens
         elif good:
             entry.answer(row)
+        elif shared and len(batch) > 1:
+            suspects.append(entry)
         else:
             lane.metrics.failed.inc()
             entry.fail(
@@ -306,6 +316,7 @@ def _answer(lane: Lane, batch: list[Waiting], computed: ComputedBatch) -> None:
             )
     if wasted:
         lane.metrics.wasted_tokens.inc(wasted)
+    return suspects
 
 
 def _no_tokens() -> InvalidArgument:

@@ -24,7 +24,7 @@ TOKENIZER_FILE = "tokenizer.json"
 DESCRIPTION_FILE = "description.json"
 REFERENCE_FILE = "reference.npy"
 # Part of every cache key: raise it when what `convert` writes changes.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 GRAPH_FILES: dict[GraphForm, str] = {
     "openvino": "model.xml",
     "openvino-int8": "model.xml",
@@ -91,7 +91,7 @@ def _write_graph(
 
     match form:
         case "openvino":
-            graphs.write_openvino(pipeline, target)
+            graphs.write_openvino(kind, pipeline, target)
         case "openvino-int8":
             graphs.write_openvino_int8(kind, pipeline, target)
         case "onnx":

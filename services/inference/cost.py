@@ -22,12 +22,15 @@ _SHAPES = ((1, 8), (1, 32), (1, 128), (8, 8), (8, 32), (4, 128), (32, 16))
 class CostModel:
     """Seconds of a batch: overhead + rows * row + padded tokens * token.
 
+    A row is an item; where items share the rows of a batch, their width is the mean, padding
+    included.
+
     Least squares of the relative error with exponential forgetting, over
     features [1, rows, rows * width]; coefficients are never negative. Not
     thread-safe.
     """
 
-    def __init__(self, measured: Sequence[tuple[int, int, float]]) -> None:
+    def __init__(self, measured: Sequence[tuple[int, float, float]]) -> None:
         """`measured`: (rows, width in tokens, seconds), before serving; at least one."""
         self._decay = 0.5 ** (1 / _HALF_LIFE_BATCHES)
         self._anchor = _Moments()
@@ -38,7 +41,7 @@ class CostModel:
         self.overhead_seconds = self.row_seconds = self.token_seconds = 0.0
         self._solve()
 
-    def seconds(self, rows: int, width: int) -> float:
+    def seconds(self, rows: int, width: float) -> float:
         """Of one batch on one stream of the engine."""
         return self.overhead_seconds + rows * self.row_seconds + rows * width * self.token_seconds
 
@@ -50,7 +53,7 @@ class CostModel:
         full = max(batch_seconds - self.overhead_seconds, self.overhead_seconds, 1e-6)
         return pure + self.overhead_seconds * max(1.0, pure / full)
 
-    def observe(self, rows: int, width: int, seconds: float) -> None:
+    def observe(self, rows: int, width: float, seconds: float) -> None:
         """Learns from a batch that took so long."""
         expected = self.seconds(rows, width)
         seconds = min(max(seconds, _LEAST * expected), _MOST * expected)
@@ -74,7 +77,7 @@ class _Moments:
         self.products = [[0.0] * 3 for _ in range(3)]
         self.sums = [0.0] * 3
 
-    def add(self, rows: int, width: int, seconds: float, *, keep: float) -> None:
+    def add(self, rows: int, width: float, seconds: float, *, keep: float) -> None:
         """Adds a batch to what was there before times `keep`."""
         x = (1.0 / seconds, rows / seconds, rows * width / seconds)
         for i in range(3):
@@ -142,5 +145,8 @@ def calibrate(engine: Engine, *, pad_token_id: int, max_tokens: int) -> CostMode
     # The first of a shape is slower than any later one.
     best = np.maximum(seconds.min(axis=0), 1e-6).tolist()
     return CostModel(
-        [(*batch.input_ids.shape, one) for batch, one in zip(batches, best, strict=True)]
+        [
+            (len(batch.items), engine.info.mean_width([item.tokens for item in batch.items]), one)
+            for batch, one in zip(batches, best, strict=True)
+        ]
     )

@@ -1,5 +1,6 @@
 """What runs a model: one small interface over OpenVINO, ONNX Runtime and torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.inference.batch import TokenBatch
+from services.inference.packing import Packing
 
 EngineName = Literal["auto", "openvino", "onnx", "torch"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -32,9 +34,32 @@ class EngineInfo:
     that is as fast, or faster."""
     max_width: int = 0
     """The most tokens that rows are widened to."""
+    packing: Packing | None = None
+    """Set where several items share a row, in the order of the batch."""
+
+    def mean_width(self, lengths: Sequence[int]) -> float:
+        """Tokens an item that are computed for items of these lengths, padding included."""
+        if not self.packing:
+            return self.width(max(lengths))
+        rows, width = self.packing.shape(lengths)
+        return rows * width / len(lengths)
+
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Indices of items that are all there, batch by batch: alike in length, or packed."""
+        if self.packing:
+            return self.packing.batches(lengths)
+        found: list[list[int]] = []
+        width = 0
+        # The longest first, so that streams end at about the same time.
+        for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+            if not found or (len(found[-1]) + 1) * width > self.batch_tokens:
+                found.append([])
+                width = lengths[index]
+            found[-1].append(index)
+        return found
 
     def width(self, tokens: int) -> int:
-        """How wide a batch is computed whose longest item has so many tokens."""
+        """How wide a row is computed of a batch whose longest item has so many tokens."""
         beyond = tokens % self.width_step
         if 2 * beyond <= self.width_step:
             return tokens

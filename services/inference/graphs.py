@@ -4,21 +4,30 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from services.inference.batch import TokenBatch
+from services.inference.batch import PackedBatch, TokenBatch, TokenizedItem
 from services.inference.conversion import GRAPH_FILES
 from services.inference.kinds import DescriptionT, ModelKind
 from services.inference.openvino_runtime import openvino
+from services.inference.packed_module import packed_inputs, same_when_packed
 from services.inference.pipeline import Pipeline
 
 OPENVINO_FILE = GRAPH_FILES["openvino"]
 ONNX_FILE = GRAPH_FILES["onnx"]
 
 
-def write_openvino(pipeline: Pipeline[DescriptionT], target: Path) -> None:
-    """Writes the graph in fp32."""
-    graph = _openvino_graph(pipeline)
+def write_openvino(
+    kind: ModelKind[DescriptionT], pipeline: Pipeline[DescriptionT], target: Path
+) -> None:
+    """Writes the graph in fp32, of packed rows where the model computes the same in them."""
+    inputs = pipeline.description.inputs
+    items = kind.golden_items(pipeline.tokenizer_json, pipeline.description)
+    if pipeline.packed and same_when_packed(pipeline.module, pipeline.packed, inputs, items):
+        graph = openvino.convert_model(pipeline.packed, example_input=_packed_example(inputs))
+    else:
+        graph = _openvino_graph(pipeline)
     openvino.save_model(graph, target / OPENVINO_FILE, compress_to_fp16=False)
 
 
@@ -102,6 +111,13 @@ def _openvino_graph(pipeline: Pipeline[DescriptionT]) -> Any:
     return openvino.convert_model(
         pipeline.module, example_input=_example(pipeline.description.inputs)
     )
+
+
+def _packed_example(inputs: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    # Two items in a row, one in the other: tracing must see all axes vary.
+    items = [TokenizedItem(ones, ones * 0) for ones in (np.ones(n, np.int64) for n in (5, 2, 8))]
+    batch = PackedBatch.pack(items, (2, 8), 0)
+    return {name: torch.from_numpy(getattr(batch, name)) for name in packed_inputs(inputs)}
 
 
 def _example(inputs: tuple[str, ...]) -> dict[str, torch.Tensor]:

@@ -95,8 +95,8 @@ class ClassMetrics:
         self.cancelled = DROPPED.labels(*labels, "cancelled")
         self.failed = DROPPED.labels(*labels, "failed")
 
-    def count_batch(self, items: Sequence[TokenizedItem], width: int, seconds: float) -> None:
-        """A batch so wide that the engine computed in so many seconds."""
+    def count_batch(self, items: Sequence[TokenizedItem], width: float, seconds: float) -> None:
+        """A batch of so many tokens an item that the engine computed in so many seconds."""
         tokens = sum(item.tokens for item in items)
         self.batch_rows.observe(len(items))
         self.batch_seconds.observe(seconds)

@@ -90,15 +90,7 @@ def compute_all(
     engine: Engine, items: Sequence[TokenizedItem], pad_token_id: int
 ) -> NDArray[np.float32]:
     """Rows [items, dimensions] of many inputs, on all streams at once; blocks."""
-    # Alike in length, so that little is padding, the longest first.
-    order = sorted(range(len(items)), key=lambda index: -items[index].tokens)
-    batches: list[list[int]] = []
-    width = 0
-    for index in order:
-        if not batches or (len(batches[-1]) + 1) * width > engine.info.batch_tokens:
-            batches.append([])
-            width = items[index].tokens
-        batches[-1].append(index)
+    batches = engine.info.batches([item.tokens for item in items])
 
     def run_stream(stream: int) -> list[NDArray[np.float32]]:
         return [

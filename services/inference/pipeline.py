@@ -16,6 +16,7 @@ from services.inference.description import ModelDescription
 from services.inference.golden import golden_texts
 from services.inference.kinds import DescriptionT
 from services.inference.missing_weights import poison_missing_weights
+from services.inference.packed_module import packed_pipeline
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -52,6 +53,8 @@ class Pipeline(Generic[DescriptionT]):
     """What sentence-transformers makes of the known inputs, [inputs, dimensions]."""
     missing: tuple[str, ...]
     """Names of weights that the model's files lack; they are NaN."""
+    packed: torch.nn.Module | None = None
+    """Takes `packed_inputs`; None for a model whose items cannot share a row."""
 
 
 def load_pipeline(folder: Path, *, trust_remote_code: bool = False) -> Pipeline[ModelDescription]:
@@ -91,6 +94,7 @@ def load_pipeline(folder: Path, *, trust_remote_code: bool = False) -> Pipeline[
         description,
         reference,
         poison_missing_weights(transformer, folder, trust_remote_code=trust_remote_code),
+        packed_pipeline(model),
     )
 
 

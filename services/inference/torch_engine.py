@@ -7,7 +7,7 @@ import structlog
 import torch
 from numpy.typing import NDArray
 
-from services.inference.batch import TokenBatch
+from services.inference.batch import TokenBatch, TokenizedItem
 from services.inference.engine import EngineInfo, EngineOutOfMemory, Precision, normalize
 from services.inference.kinds import DescriptionT
 from services.inference.pipeline import Pipeline
@@ -124,8 +124,8 @@ class TorchEngine:
         lengths = {min(length, self._max_tokens) for length in (*_LENGTHS, self._max_tokens)}
         for length in sorted(lengths):
             for rows in {1, max(1, self.info.batch_tokens // length)}:
-                ones = np.ones((rows, length), np.int64)
-                batch = TokenBatch(ones, ones, ones * 0)
+                ones = np.ones(length, np.int64)
+                batch = TokenBatch.pad([TokenizedItem(ones, ones * 0)] * rows, 0)
                 for stream in range(self.info.streams):
                     self.run(batch, stream)
 

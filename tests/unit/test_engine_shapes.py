@@ -47,7 +47,7 @@ pytestmark = pytest.mark.usefixtures("convert_here")
 
 @functools.cache
 def saved(shape: str) -> Path:
-    return save_shape(SHAPES[shape], Path(tempfile.mkdtemp(prefix="sirdar-shape-")))
+    return save_shape(SHAPES[shape], Path(tempfile.mkdtemp(prefix=f"sirdar-shape-{shape}-")))
 
 
 def computed(folder: Path, engine: EngineName, precision: Precision, cache: Path) -> np.ndarray:
@@ -55,6 +55,8 @@ def computed(folder: Path, engine: EngineName, precision: Precision, cache: Path
     try:
         assert model.engine.info.name == engine
         assert model.engine.info.precision == precision
+        packs = engine == "openvino" and precision != "int8" and "mpnet" not in str(folder)
+        assert bool(model.engine.info.packing) == packs
         items = model.tokenizer.encode(TEXTS)
         return compute_all(model.engine, items, model.description.pad_token_id)
     finally:

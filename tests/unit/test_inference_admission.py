@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
 from services.inference.batch import TokenBatch
+from services.inference.batch_plan import Budget
 from services.inference.batcher import Priority, Work
 from services.inference.lane import Forecast
-from services.inference.length_queue import Budget, LengthQueue
+from services.inference.length_queue import LengthQueue
 from services.inference.work import Job, Waiting
 from sirdar.errors import DeadlineExceeded, Internal, ResourceExhausted, Unavailable
 from tests.unit.test_inference_batcher import (

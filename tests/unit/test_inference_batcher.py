@@ -62,7 +62,7 @@ class FixedCost(CostModel):
         shapes = [(1, 8), (1, 64), (8, 8), (8, 64), (32, 16)]
         super().__init__([(r, w, overhead + token * r * w) for r, w in shapes])
 
-    def observe(self, rows: int, width: int, seconds: float) -> None:
+    def observe(self, rows: int, width: float, seconds: float) -> None:
         pass
 
 

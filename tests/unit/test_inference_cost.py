@@ -117,8 +117,8 @@ def test_batches_are_widened_where_that_is_as_fast_but_not_beyond_the_window() -
 def test_a_wider_batch_says_which_of_it_is_padding() -> None:
     item = TokenizedItem(np.array([5, 6], np.int64), np.array([0, 1], np.int64))
     batch = TokenBatch.pad([item], pad_token_id=3)
-    wider = batch.widened(4, pad_token_id=3)
+    wider = batch.widened(4)
     assert wider.input_ids.tolist() == [[5, 6, 3, 3]]
     assert wider.attention_mask.tolist() == [[1, 1, 0, 0]]
     assert wider.token_type_ids.tolist() == [[0, 1, 0, 0]]
-    assert batch.widened(2, pad_token_id=3) is batch
+    assert batch.widened(1).input_ids.tolist() == [[5, 6]]

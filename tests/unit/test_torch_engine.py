@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from services.inference import starting, torch_engine
-from services.inference.batch import TokenBatch
+from services.inference.batch import TokenBatch, TokenizedItem
 from services.inference.engine import EngineName, EngineOutOfMemory, Precision
 from services.inference.kinds import BI_ENCODER
 from services.inference.loading import EngineOptions, load_model
@@ -141,9 +141,9 @@ def test_batch_beyond_the_memory_of_the_gpu_is_said_so_and_the_engine_goes_on(
     before = model.engine.run(few, 0)
     torch.cuda.set_per_process_memory_fraction(0.001)
     try:
-        rows = np.ones((200_000, 48), np.int64)
+        row = TokenizedItem(np.ones(48, np.int64), np.zeros(48, np.int64))
         with pytest.raises(EngineOutOfMemory, match="200000x48"):
-            model.engine.run(TokenBatch(rows, rows, rows * 0), 1)
+            model.engine.run(TokenBatch.pad([row] * 200_000, 0), 1)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert np.allclose(model.engine.run(few, 0), before)
