@@ -17,8 +17,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from services.retriever.built import BuiltFile, BuiltIndex
-from services.retriever.checksum import checksum
+from services.retriever.built import BuiltFile, BuiltIndex, durable
+from services.retriever.cells import CELLED_ROWS, make_cells, training_rows
 from services.retriever.faiss_index import fp16_storage, reserve
 from services.retriever.index_kinds import (
     AUTO,
@@ -69,6 +69,7 @@ def build(folder: Path, index_kind: str) -> BuiltIndex:
         index = _filled(plan, rows)
         note = f"A segment of {rows.count:,} vectors cannot be {index_kind} ({reason})."
     whole = fp16_storage(index) is not None
+    celled = isinstance(index, faiss.IndexHNSW) and rows.count >= CELLED_ROWS
     built = _write(index, folder / "index.faiss")
     # Freed before the next is made: the peak is that of the larger one.
     del index
@@ -76,7 +77,10 @@ def build(folder: Path, index_kind: str) -> BuiltIndex:
     if not whole:
         exact = SegmentPlan("flat", EXACT_FACTORY)
         vectors = _write(_filled(exact, rows), folder / "vectors.faiss")
-    return BuiltIndex(kind=plan.kind, note=note, index=built, vectors=vectors)
+    centroids, cells = _write_cells(rows, folder) if celled else (None, None)
+    return BuiltIndex(
+        kind=plan.kind, note=note, index=built, vectors=vectors, centroids=centroids, cells=cells
+    )
 
 
 class VectorFile:
@@ -139,9 +143,13 @@ def _write(index: Any, file: Path) -> BuiltFile:
         faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         raise OSError(f"{file} was not written as a whole: {error}") from error
-    with file.open("rb") as written:
-        os.fsync(written.fileno())
-    return BuiltFile(bytes=file.stat().st_size, checksum=checksum(file))
+    return durable(file)
+
+
+def _write_cells(rows: VectorFile, folder: Path) -> tuple[BuiltFile, BuiltFile]:
+    centroids, layout = make_cells(rows.sample(training_rows(rows.count)), rows.chunks())
+    np.save(folder / "cells.npy", layout)
+    return _write(centroids, folder / "centroids.faiss"), durable(folder / "cells.npy")
 
 
 def _end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""Searching sealed segments: walks, clusters, scans, and rescoring."""
+"""Searching sealed segments: which way for a query, with and without a filter."""
 
 import math
 from typing import Any
@@ -8,21 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter
 
+from services.retriever.cells import Cells
 from services.retriever.filters.allowed import Allowed
 from services.retriever.index_kinds import probes
-from services.retriever.sealed_segment import SealedSegment
+from services.retriever.sealed_rows import SealedRows
 from services.retriever.segment import NO_PASSAGE, Hits, no_hits
 
 FILTERED = Counter(
     "sirdar_retriever_filtered_segment_searches_total",
-    "Queries with a filter by how a sealed segment was searched: its rows gathered, scanned, or "
-    "its graph walked.",
+    "Queries with a filter by how a sealed segment was searched: its graph walked, its rows "
+    "gathered, scanned, or those of the nearest cells compared with.",
     ("plan",),
 )
 FALLBACKS = Counter(
     "sirdar_retriever_short_walks_total",
     "Queries for which a walk found too few passages that are live and meet the filter, and "
-    "was made wider or replaced by a scan.",
+    "was made wider or replaced by comparing.",
 )
 
 # A step of the graph costs as much as scanning 20 to 40 rows (10,000 rows, 384 dimensions):
@@ -37,60 +38,20 @@ _SCANNED_ROWS = 25_000
 # Gathering takes 0.02 ms for 200 rows and 0.4 ms for 2,000; beyond that the copy leaves the cache,
 # and passing over the other rows costs less.
 _GATHERED_ROWS = 2048
-# A walk eight times as wide finds enough for half of those queries whose neighbourhood the filter
-# takes out cluster by cluster, and for none where it takes out the whole region: it is made where
-# it costs a quarter of comparing with every row.
+# Around a query: the cells that have most of its ten best.
+_CELLS_AROUND = 4
+# With a fourth of what is around the query a walk that is wide enough (ef 128) takes 0.2 ms of
+# 40,000 rows, comparing with the nearest cells that have enough 0.4 ms.
+_WALKED_SHARE = 0.25
+# A walk eight times as wide finds enough for half of those queries whose
+# neighbourhood the filter takes out cluster by cluster, and for none where it takes out the whole
+# region: it is made where it costs a quarter of comparing with every row.
 _WIDER = 8
 _HOPE = 4
-# Rescoring holds the float32 vectors of this many bytes at a time.
-_RESCORE_BYTES = 8 * 2**20
 
 
-class SealedView:
-    """A sealed segment less its dead rows, which `live_bits` (uint8, bit i of byte i // 8 is
-    row i) leaves out; None: all rows live."""
-
-    def __init__(self, segment: SealedSegment, live_bits: NDArray[np.uint8] | None = None) -> None:
-        self.segment = segment
-        self.live_bits = live_bits
-        self.rows = len(segment.ids)
-        self.dead = 0
-        self._selector: Any = None
-        if live_bits is not None:
-            self.dead = self.rows - int(np.bitwise_count(live_bits).sum())
-            self._selector = faiss.IDSelectorBitmap(live_bits)
-
-    @property
-    def live(self) -> int:
-        return self.rows - self.dead
-
-    def without(self, rows: NDArray[np.int64]) -> "SealedView":
-        """The view after these rows died."""
-        if len(rows) == 0:
-            return self
-        if self.live_bits is None:
-            bits = np.packbits(np.ones(self.rows, bool), bitorder="little")
-        else:
-            bits = self.live_bits.copy()
-        masks = np.left_shift(1, rows & 7).astype(np.uint8)
-        np.bitwise_and.at(bits, rows >> 3, np.bitwise_not(masks))
-        return SealedView(self.segment, bits)
-
-    def passages_of(self, document_key: int) -> NDArray[np.int64]:
-        """The live passages of a document here."""
-        rows = self.segment.rows_of(document_key)
-        if not rows:
-            return np.empty(0, np.int64)
-        alive = [row for row in rows if self._is_live(row)]
-        ids: NDArray[np.int64] = self.segment.ids[alive]
-        return ids
-
-    def live_rows(self) -> NDArray[np.int64]:
-        """The numbers of the live rows, ascending."""
-        if self.live_bits is None:
-            return np.arange(self.rows)
-        bits = np.unpackbits(self.live_bits, count=self.rows, bitorder="little")
-        return np.flatnonzero(bits)
+class SealedView(SealedRows):
+    """What one search sees of a sealed segment."""
 
     def search(
         self,
@@ -105,36 +66,59 @@ class SealedView:
         if rows is not None and len(rows) <= _GATHERED_ROWS:
             FILTERED.labels("gather").inc(len(queries))
             return self._gather(queries, rows[self._are_live(rows)], k)
-        among = self.among(allowed)
-        live = among.rows - among.dead
-        if ef_search is None or live <= max(
-            ef_search * _ROWS_PER_EF, min(among.rows // _SCANNED_SHARE, _SCANNED_ROWS)
-        ):
+        if ef_search is None:
             FILTERED.labels("scan").inc(len(queries))
-            return among._search(queries, k, None)
-        # By the root of the share: with ef 91 for the half and 202 for a tenth of 50,000 rows
-        # recall is what 64 gives without a filter.
-        FILTERED.labels("walk").inc(len(queries))
-        return among._search(queries, k, math.ceil(ef_search * math.sqrt(among.rows / live)))
+            return self.among(allowed)._search(queries, k, None)
+        if self.segment.cells is None:
+            return self.among(allowed)._search_among(queries, k, ef_search)
+        return self._search_around(queries, k, ef_search, allowed, self.segment.cells)
 
-    def among(self, allowed: Allowed) -> "SealedView":
-        mask = allowed.mask(self.segment.document_keys, self.segment.slots)
-        bits = np.packbits(mask, bitorder="little")
-        return SealedView(self.segment, bits if self.live_bits is None else bits & self.live_bits)
-
-    def _gather(self, queries: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
-        """Compares with these rows."""
-        if len(rows) == 0:
-            return no_hits(len(queries))
-        # A flat index of their own: FAISS compares with float16 as it is, where NumPy converts
-        # it first, at five times the cost.
-        vectors = self.segment.vectors(rows)
-        own = faiss.IndexScalarQuantizer(
-            vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    def _search_around(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        ef_search: int,
+        allowed: Allowed,
+        cells: Cells,
+    ) -> Hits:
+        """Walks where enough of what is around a query may be answered."""
+        shares = np.array(
+            [
+                self._are_live(cells.rows_of(around), allowed).mean()
+                for around in cells.nearest(queries, _CELLS_AROUND)
+            ]
         )
-        own.add_sa_codes(vectors.view(np.uint8))
-        scores, places = own.search(queries, min(k, len(rows)))
-        return Hits(scores, self.segment.ids[rows[places]])
+        near, left = np.flatnonzero(shares >= _WALKED_SHARE), np.flatnonzero(shares < _WALKED_SHARE)
+        share = float(shares[near].min(initial=1.0))
+        wanted = _wanted(k * self.segment.rescored, share)
+        ef = max(_wider(ef_search, share), wanted)
+        if len(near) and ef * _ROWS_PER_EF < self.rows:
+            FILTERED.labels("walk").inc(len(near))
+            walks, short = self._walk(queries[near], k, wanted, ef, allowed)
+            if not len(left) and not len(short):
+                return walks
+            left = np.sort(np.concatenate([left, near[short]]))
+        else:
+            walks, left = no_hits(0), np.arange(len(queries))
+        rest = self.among(allowed)._search_among(queries[left], k, ef_search)
+        if len(left) == len(queries):
+            return rest
+        hits = Hits(np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64))
+        _put(hits, near, walks, k)
+        _put(hits, left, rest, k)
+        return hits
+
+    def _search_among(self, queries: NDArray[np.float32], k: int, ef_search: int) -> Hits:
+        """Where the rows that a filter leaves out are dead ones."""
+        live = self.live
+        if live <= max(ef_search * _ROWS_PER_EF, min(self.rows // _SCANNED_SHARE, _SCANNED_ROWS)):
+            FILTERED.labels("scan").inc(len(queries))
+            return self._search(queries, k, None)
+        if self.segment.cells is not None:
+            FILTERED.labels("cells").inc(len(queries))
+            return self._compare(queries, min(k, live), self.segment.cells)
+        FILTERED.labels("walk").inc(len(queries))
+        return self._search(queries, k, _wider(ef_search, live / self.rows))
 
     def _search(self, queries: NDArray[np.float32], k: int, ef_search: int | None) -> Hits:
         live = self.live
@@ -146,50 +130,50 @@ class SealedView:
         wanted = min(live, k * self.segment.rescored)
         if not isinstance(self.segment.index, faiss.IndexHNSW):
             return self._pick(queries, k, wanted)
-        # Dead rows take places of the walk's answer: it asks for as many more as are likely.
         if self.dead:
-            expected = wanted * self.rows / live
-            wanted = min(self.rows, math.ceil(expected + 3 * math.sqrt(expected)) + 8)
+            wanted = min(self.rows, _wanted(wanted, live / self.rows))
         ef = max(ef_search, wanted)
         if ef * _ROWS_PER_EF >= self.rows:
             return self._scan(queries, k)
-        return self._walk(queries, k, wanted, ef)
+        hits, short = self._walk(queries, k, wanted, ef)
+        if len(short):
+            _put(hits, short, self._again(queries[short], k, ef), k)
+        return hits
 
-    def scan(self, queries: NDArray[np.float32], k: int, start: int, end: int) -> Hits:
-        rows = faiss.IDSelectorRange(start, end)
-        live = self._selector
-        parameters = faiss.SearchParameters(
-            sel=rows if live is None else faiss.IDSelectorAnd(rows, live)
-        )
-        return self._hits(*self.segment.storage.search(queries, k, params=parameters))
+    def _walk(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        wanted: int,
+        ef: int,
+        allowed: Allowed | None = None,
+    ) -> tuple[Hits, NDArray[np.int64]]:
+        """What a walk finds, and the queries for which that is less than k.
 
-    def _walk(self, queries: NDArray[np.float32], k: int, wanted: int, ef: int) -> Hits:
-        """The walk does not know of dead rows, or of those that a filter leaves out; they are
-        taken out of its answer.
-
-        Were they left out inside of it, a query whose neighbourhood was deleted
-        would be answered from far along the way, and nothing would show it. Here
-        it finds less than k, and a wider walk is made, or it is compared with
-        every row instead.
+        The walk does not know of dead rows, or of those that a filter leaves out;
+        they are taken out of its answer. Were they left out inside of it, a query
+        whose neighbourhood was deleted would be answered from far along the way,
+        and nothing would show it.
         """
         parameters = faiss.SearchParametersHNSW(efSearch=ef)
         scores, rows = self.segment.index.search(queries, wanted, params=parameters)
-        if self.live_bits is not None:
-            alive = (self.live_bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1
-            rows[alive == 0] = -1
+        if self.live_bits is not None or allowed is not None:
+            rows[~self._are_live(rows, allowed)] = -1
         hits = self._best(queries, k, scores, rows)
         short = np.flatnonzero((rows >= 0).sum(axis=1) < k)
         if len(short):
             FALLBACKS.inc(len(short))
-            _put(hits, short, self._again(queries[short], k, ef), k)
-        return hits
+        return hits, short
 
     def _again(self, queries: NDArray[np.float32], k: int, ef: int) -> Hits:
         """Of queries for which a walk found too little."""
         wider = min(_WIDER * ef, self.rows)
-        if wider * _ROWS_PER_EF * _HOPE < self.live:
-            return self._walk(queries, k, wider, wider)
-        return self._scan(queries, k)
+        if wider * _ROWS_PER_EF * _HOPE >= self.live:
+            return self._scan(queries, k)
+        hits, short = self._walk(queries, k, wider, wider)
+        if len(short):
+            _put(hits, short, self._again(queries[short], k, wider), k)
+        return hits
 
     def _pick(self, queries: NDArray[np.float32], k: int, wanted: int) -> Hits:
         """From an index that compares with codes, and itself leaves dead rows out."""
@@ -208,60 +192,20 @@ class SealedView:
             _put(hits, short, self._scan(queries[short], k), k)
         return hits
 
-    def _best(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        scores: NDArray[np.float32],
-        rows: NDArray[np.int64],
-    ) -> Hits:
-        if self.segment.rescored > 1:
-            scores, rows = self._rescore(queries, k, rows)
-        return self._hits(scores, rows)
 
-    def _rescore(
-        self, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The k best of the rows of each query by their float16 vectors."""
-        scores = np.empty(rows.shape, np.float32)
-        step = max(1, _RESCORE_BYTES // (4 * rows.shape[1] * queries.shape[1]))
-        for start in range(0, len(queries), step):
-            part = slice(start, start + step)
-            vectors = self.segment.vectors(np.maximum(rows[part], 0)).astype(np.float32)
-            scores[part] = np.matmul(vectors, queries[part, :, None])[:, :, 0]
-        scores[rows < 0] = -np.inf
-        if k < rows.shape[1]:
-            best = np.argpartition(scores, rows.shape[1] - k, axis=1)[:, rows.shape[1] - k :]
-            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
-        return scores, rows
+def _wanted(rows: int, share: float) -> int:
+    """How many rows a walk is asked for so that so many of them are live: the dead ones among
+    the best take places of its answer."""
+    if share == 1.0:
+        return rows
+    expected = rows / share
+    return math.ceil(expected + 3 * math.sqrt(expected)) + 8
 
-    def _scan(self, queries: NDArray[np.float32], k: int) -> Hits:
-        """Compares with every live row."""
-        parameters = faiss.SearchParameters(sel=self._selector)
-        return self._hits(*self.segment.storage.search(queries, k, params=parameters))
 
-    def _hits(self, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> Hits:
-        ids = self.segment.ids[rows]
-        missing = rows < 0
-        if missing.any():
-            ids[missing] = NO_PASSAGE
-            scores[missing] = -np.inf
-        return Hits(scores, ids)
-
-    def _live(self) -> NDArray[np.bool_]:
-        if self.live_bits is None:
-            return np.ones(self.rows, bool)
-        return np.unpackbits(self.live_bits, count=self.rows, bitorder="little").astype(bool)
-
-    def _is_live(self, row: int) -> bool:
-        return self.live_bits is None or bool(self.live_bits[row >> 3] >> (row & 7) & 1)
-
-    def _are_live(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        if self.live_bits is None:
-            return np.ones(len(rows), bool)
-        bits = self.live_bits[rows >> 3] >> (rows & 7).astype(np.uint8)
-        alive: NDArray[np.bool_] = (bits & 1).astype(bool)
-        return alive
+def _wider(ef_search: int, share: float) -> int:
+    """By the root of the share that is live: with ef 91 for the half and 202 for a tenth of
+    50,000 rows recall is what 64 gives for all."""
+    return math.ceil(ef_search / math.sqrt(share))
 
 
 def _put(hits: Hits, queries: NDArray[np.int64], found: Hits, k: int) -> None:
@@ -269,5 +213,6 @@ def _put(hits: Hits, queries: NDArray[np.int64], found: Hits, k: int) -> None:
     best = np.argsort(-found.scores, axis=1, kind="stable")[:, :k]
     hits.scores[queries] = -np.inf
     hits.ids[queries] = NO_PASSAGE
-    hits.scores[queries, :k] = np.take_along_axis(found.scores, best, axis=1)
-    hits.ids[queries, :k] = np.take_along_axis(found.ids, best, axis=1)
+    width = best.shape[1]
+    hits.scores[queries, :width] = np.take_along_axis(found.scores, best, axis=1)
+    hits.ids[queries, :width] = np.take_along_axis(found.ids, best, axis=1)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.retriever.cells import Cells
 from services.retriever.faiss_index import (
     code_bytes,
     fp16_storage,
@@ -21,11 +22,14 @@ from sirdar.errors import DataLoss
 
 @dataclass(frozen=True, slots=True)
 class SegmentFiles:
-    """`vectors`: a flat float16 index of the rows; None: the index has them itself."""
+    """`vectors`: a flat float16 index of the rows; None: the index has them itself.
+    `centroids` and `cells`: of `Cells`; None: there are none."""
 
     index: Path
     rows: Path
     vectors: Path | None
+    centroids: Path | None
+    cells: Path | None
 
 
 class SealedSegment:
@@ -47,6 +51,7 @@ class SealedSegment:
         *,
         kind: str,
         note: str = "",
+        cells: Cells | None = None,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -55,6 +60,7 @@ class SealedSegment:
         self.document_keys = rows[1]
         self.index = index
         self.storage = storage
+        self.cells = cells
         self.slots = RowSlots()
         self.rescored = 1
         if fp16_storage(index) is None:
@@ -64,8 +70,8 @@ class SealedSegment:
     def open(
         cls, name: str, files: SegmentFiles, kind: str, note: str, dimensions: int
     ) -> "SealedSegment":
-        """Maps the files. Raises DataLoss where they do not fit together, OSError and
-        RuntimeError where they cannot be read."""
+        """Maps the files. Raises DataLoss and ValueError where they do not fit together, OSError
+        and RuntimeError where they cannot be read."""
         index = map_index(files.index)
         rows: NDArray[np.int64] = np.load(files.rows, mmap_mode="r")
         storage = fp16_storage(index if files.vectors is None else map_index(files.vectors))
@@ -77,7 +83,11 @@ class SealedSegment:
             or index.d != dimensions
         ):
             raise DataLoss(f"{files.rows} is not of {files.index}")
-        return cls(name, index, storage, rows, kind=kind, note=note)
+        cells = None
+        if files.centroids and files.cells:
+            layout: NDArray[np.int32] = np.load(files.cells, mmap_mode="r")
+            cells = Cells(map_index(files.centroids), layout, index.ntotal)
+        return cls(name, index, storage, rows, kind=kind, note=note, cells=cells)
 
     def touch(self) -> None:
         """Has the pages of the segment in memory."""

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.retriever.checksum import checked, with_checksum
 from sirdar.errors import DataLoss
 
-# 1 has one kind for all segments. 1 and 2 have no checksum of their own.
-FORMAT_VERSION = 3
+# 1 has one kind for all segments. 1 and 2 have no checksum of their own. Up to 3 no segment has
+# cells.
+FORMAT_VERSION = 4
 
 
 class SegmentFile(BaseModel):
@@ -30,6 +31,9 @@ class SegmentEntry(BaseModel):
     rows: SegmentFile
     # float16 vectors beside a quantized index.
     exact: SegmentFile | None = None
+    # The cells beside a graph: both or none.
+    centroids: SegmentFile | None = None
+    cells: SegmentFile | None = None
     vectors: int
     # In format 1 the kind of all segments is the manifest's.
     kind: str = ""
@@ -40,7 +44,8 @@ class SegmentEntry(BaseModel):
 
     @property
     def files(self) -> tuple[SegmentFile, ...]:
-        return tuple(file for file in (self.index, self.rows, self.exact) if file)
+        own = (self.index, self.rows, self.exact, self.centroids, self.cells)
+        return tuple(file for file in own if file)
 
 
 class SegmentManifest(BaseModel):

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import structlog
 
-from services.retriever.built import BuiltFile, BuiltIndex
+from services.retriever.built import BuiltFile, BuiltIndex, durable
 from services.retriever.checksum import checksum
 from services.retriever.sealed import SealedView
 from services.retriever.sealed_segment import SealedSegment, SegmentFiles
@@ -113,19 +113,17 @@ class ShardFolder:
 
         Raises DataLoss when they do not fit, OSError.
         """
-        with (folder / "rows.npy").open("rb") as file:
-            os.fsync(file.fileno())
-        rows = BuiltFile(
-            bytes=(folder / "rows.npy").stat().st_size, checksum=checksum(folder / "rows.npy")
-        )
+        rows = durable(folder / "rows.npy")
+
+        def take(made: str, ending: str, file: BuiltFile | None) -> SegmentFile | None:
+            return self._take(folder / made, name + ending, file) if file else None
+
         entry = SegmentEntry(
             index=self._take(folder / "index.faiss", f"{name}.faiss", built.index),
             rows=self._take(folder / "rows.npy", f"{name}.npy", rows),
-            exact=(
-                self._take(folder / "vectors.faiss", f"{name}.fp16.faiss", built.vectors)
-                if built.vectors
-                else None
-            ),
+            exact=take("vectors.faiss", ".fp16.faiss", built.vectors),
+            centroids=take("centroids.faiss", ".centroids", built.centroids),
+            cells=take("cells.npy", ".cells", built.cells),
             vectors=0,
             kind=built.kind,
             note=built.note,
@@ -186,10 +184,15 @@ class ShardFolder:
         return SegmentFile(name=name, bytes=built.bytes, checksum=built.checksum)
 
     def _map(self, entry: SegmentEntry) -> SealedSegment:
+        def path(file: SegmentFile | None) -> Path | None:
+            return self.path / file.name if file else None
+
         files = SegmentFiles(
             self.path / entry.index.name,
             self.path / entry.rows.name,
-            self.path / entry.exact.name if entry.exact else None,
+            path(entry.exact),
+            path(entry.centroids),
+            path(entry.cells),
         )
         name = entry.index.name.removesuffix(".faiss")
         return SealedSegment.open(name, files, entry.kind, entry.note, self._dimensions)

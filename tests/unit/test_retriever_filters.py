@@ -82,7 +82,11 @@ class Library(Opened):
     live: dict[str, tuple[np.ndarray, oracle.Metadata]]
 
     def put(self, ids: Sequence[str], made: Sequence[oracle.Metadata], seed: int) -> None:
-        rows = vectors(len(ids), seed)
+        self.put_rows(ids, made, vectors(len(ids), seed))
+
+    def put_rows(
+        self, ids: Sequence[str], made: Sequence[oracle.Metadata], rows: np.ndarray
+    ) -> None:
         for start in range(0, len(ids), 100):
             batch = [
                 document(ids[at], vectors=rows[at : at + 1], metadata=stored(made[at], ""))
