@@ -22,7 +22,6 @@ from sirdar.errors import (
     InvalidArgument,
     NotFound,
     SirdarError,
-    Unimplemented,
     to_status,
 )
 from sirdar.v1 import collection_pb2, common_pb2, document_pb2, search_pb2
@@ -35,7 +34,7 @@ class DoubleSettings(ServerSettings):
 
 @dataclass(frozen=True)
 class Ending:
-    """How an index stream ends: after `answers` outcomes, having taken `extra` more documents."""
+    """How a stream ends: after `answers` outcomes, having taken `extra` more documents."""
 
     answers: int
     extra: int = 0
@@ -61,6 +60,8 @@ class Double:
     delay_seconds: float = 0.0
     requests: list[search_pb2.SearchRequest] = field(default_factory=list)
     deletions: list[search_pb2.DeleteByFilterRequest] = field(default_factory=list)
+    stream_options: list[search_pb2.StreamSearchOptions] = field(default_factory=list)
+    similarities: list[search_pb2.ComputeSimilarityRequest] = field(default_factory=list)
     answer: search_pb2.SearchResponse = field(default_factory=search_pb2.SearchResponse)
 
     def write(self, collection: str, item: search_pb2.IndexItem) -> document_pb2.WriteReceipt:
@@ -225,24 +226,65 @@ class DoubleServicer(SearchServiceServicer):
     async def BatchSearch(
         self, request: search_pb2.BatchSearchRequest, context: Any
     ) -> search_pb2.BatchSearchResponse:
-        raise Unimplemented("BatchSearch is not served yet")
+        self._called("BatchSearch")
+        return search_pb2.BatchSearchResponse(
+            outcomes=[_outcome(place, search) for place, search in enumerate(request.searches)]
+        )
 
     async def StreamSearch(
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[search_pb2.StreamSearchResponse]:
-        raise Unimplemented("StreamSearch is not served yet")
-        yield search_pb2.StreamSearchResponse()
+        """Answers `answers` searches and ends as told; each with its query for a document."""
+        self._called("StreamSearch")
+        ending = self._double.endings.popleft() if self._double.endings else None
+        answered = 0
+        async for message in request_iterator:
+            if message.HasField("options"):
+                self._double.stream_options.append(message.options)
+                continue
+            if ending is not None and answered == ending.answers:
+                if ending.hang:
+                    await asyncio.Event().wait()
+                if ending.error is not None:
+                    raise ending.error
+                stop = common_pb2.ShuttingDown()
+                yield search_pb2.StreamSearchResponse(shutting_down=stop)
+                return
+            item = message.item
+            if item.progressive:
+                first = _outcome(item.id, item.search)
+                first.preliminary = True
+                yield search_pb2.StreamSearchResponse(outcome=first)
+            yield search_pb2.StreamSearchResponse(outcome=_outcome(item.id, item.search))
+            answered += 1
 
     async def ComputeSimilarity(
         self, request: search_pb2.ComputeSimilarityRequest, context: Any
     ) -> search_pb2.ComputeSimilarityResponse:
-        raise Unimplemented("ComputeSimilarity is not served yet")
+        self._called("ComputeSimilarity")
+        self._double.similarities.append(request)
+        response = search_pb2.ComputeSimilarityResponse()
+        for pair in request.pairs:
+            outcome = response.outcomes.add()
+            if pair.first:
+                outcome.similarity = 1.0 if pair.first == pair.second else 0.25
+            else:
+                outcome.error.CopyFrom(to_status(InvalidArgument("an empty text")))
+        return response
 
     async def DeleteCollection(self, request, context):  # type: ignore[no-untyped-def]
         self._called("DeleteCollection")
         self._collection(request.name)
         del self._double.collections[request.name]
         return search_pb2.DeleteCollectionResponse()
+
+
+def _outcome(number: int, search: search_pb2.SearchRequest) -> search_pb2.SearchOutcome:
+    if search.query == "refuse me":
+        refusal = to_status(InvalidArgument.field("query", "is refused"))
+        return search_pb2.SearchOutcome(id=number, error=refusal)
+    found = search_pb2.SearchResult(document_id=search.query)
+    return search_pb2.SearchOutcome(id=number, response=search_pb2.SearchResponse(results=[found]))
 
 
 @contextmanager

@@ -280,7 +280,7 @@ def test_sync_indexing_leaves_no_thread_behind(double: Double, client: Client) -
         next(outcomes)
         outcomes.close()  # type: ignore[attr-defined]
     for thread in threading.enumerate():
-        if thread.name == "sirdar-index":
+        if thread.name == "sirdar-stream":
             thread.join(5)
             assert not thread.is_alive()
     assert threading.active_count() <= before + 2

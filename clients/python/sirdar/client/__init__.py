@@ -48,6 +48,7 @@ from sirdar.client.results import (
     Span,
     StageTiming,
 )
+from sirdar.client.searches import Search, SearchOutcome, SimilarityMethod, SimilarityOutcome
 from sirdar.client.sync import Client
 from sirdar.v1.filter_pb2 import Filter
 
@@ -75,10 +76,14 @@ __all__ = [
     "MetadataValue",
     "Model",
     "RerankSettings",
+    "Search",
     "SearchMode",
+    "SearchOutcome",
     "SearchResult",
     "SearchResults",
     "Similarity",
+    "SimilarityMethod",
+    "SimilarityOutcome",
     "Snippet",
     "Span",
     "StageTiming",

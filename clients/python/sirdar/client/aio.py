@@ -14,10 +14,10 @@ from typing import Self, TypeVar, Unpack, cast
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sirdar.client.aio_index import IndexRun
+from sirdar.client.aio_stream import StreamRun
 from sirdar.client.calls import Call, Calls, Page
 from sirdar.client.channel import MAX_MESSAGE_BYTES, Tls, open_aio_channel, open_channel
-from sirdar.client.collection import Collection
+from sirdar.client.collection import Collection, Model
 from sirdar.client.documents import (
     ConditionalDocument,
     DeleteOutcome,
@@ -32,6 +32,7 @@ from sirdar.client.health import Health, health_of
 from sirdar.client.index_session import IndexSession
 from sirdar.client.options import CollectionChanges, CollectionOptions, SearchOptions
 from sirdar.client.results import SearchResults
+from sirdar.client.searches import Search, SearchOutcome, SimilarityMethod, SimilarityOutcome
 from sirdar.errors import FailedPrecondition, from_rpc_error
 from sirdar.v1.filter_pb2 import Filter
 from sirdar.v1.search_pb2_grpc import SearchServiceStub
@@ -64,7 +65,7 @@ class AsyncClient:
         self._address = address
         self._tls = tls
         self._channel = open_aio_channel(address, tls, max_message_bytes)
-        self._index_channel: grpc.Channel | None = None
+        self._stream_channel: grpc.Channel | None = None
         self._stub = SearchServiceStub(cast(grpc.Channel, self._channel))
         self._closed = False
 
@@ -83,8 +84,8 @@ class AsyncClient:
         """Ends the connection and the calls in flight."""
         self._closed = True
         await self._channel.close()
-        if self._index_channel is not None:
-            self._index_channel.close()
+        if self._stream_channel is not None:
+            self._stream_channel.close()
 
     async def search(
         self,
@@ -96,6 +97,45 @@ class AsyncClient:
     ) -> SearchResults:
         """The documents that mean what the query means, best first."""
         return await self._run(self._calls.search(collection, query, options), timeout_seconds)
+
+    async def search_batch(
+        self, searches: Sequence[Search], *, timeout_seconds: float | None = None
+    ) -> list[SearchOutcome]:
+        """1 to 100 searches at once; one outcome each, in order. One that fails fails alone."""
+        return await self._run(self._calls.search_batch(searches), timeout_seconds)
+
+    def search_stream(
+        self,
+        searches: Iterable[Search] | AsyncIterable[Search],
+        *,
+        ordered: bool = False,
+        in_flight: int | None = None,
+        stall_seconds: float = 120.0,
+        patience_seconds: float = 30.0,
+    ) -> AsyncIterator[SearchOutcome]:
+        """Any number of searches, each answered when it is ready or, `ordered`, in their order.
+
+        At most `in_flight` are under way at once (default: the server's limit).
+        The stream is resumed after a break; the fault is raised when there was
+        no answer for `patience_seconds` of trying. A server that is connected
+        but answers nothing for `stall_seconds` raises DeadlineExceeded.
+        """
+        session = self._calls.search_session(ordered, in_flight, patience_seconds)
+        self._check_open()
+        method = self._stream_stub().StreamSearch
+        return StreamRun(method, session, searches, stall_seconds).outcomes()
+
+    async def compute_similarity(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        method: SimilarityMethod | str = SimilarityMethod.EMBEDDINGS,
+        model: Model | None = None,
+        timeout_seconds: float | None = None,
+    ) -> list[SimilarityOutcome]:
+        """How much 1 to 1,000 pairs of texts mean the same; one outcome each, in order."""
+        call = self._calls.compute_similarity(pairs, method, model)
+        return await self._run(call, timeout_seconds)
 
     def index(
         self,
@@ -120,7 +160,8 @@ class AsyncClient:
             max_message_bytes=self._max_message_bytes,
         )
         self._check_open()
-        return IndexRun(self._index_stub(), session, documents, stall_seconds).outcomes()
+        method = self._stream_stub().IndexDocuments
+        return StreamRun(method, session, documents, stall_seconds).outcomes()
 
     async def get_document(
         self, collection: str, document_id: str, *, timeout_seconds: float | None = None
@@ -230,11 +271,11 @@ class AsyncClient:
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 
-    def _index_stub(self) -> SearchServiceStub:
-        """A stub for index streams, which are not carried by grpc.aio (see IndexStream)."""
-        if self._index_channel is None:
-            self._index_channel = open_channel(self._address, self._tls, self._max_message_bytes)
-        return SearchServiceStub(self._index_channel)
+    def _stream_stub(self) -> SearchServiceStub:
+        """A stub for streams both ways, which are not carried by grpc.aio (see MessageStream)."""
+        if self._stream_channel is None:
+            self._stream_channel = open_channel(self._address, self._tls, self._max_message_bytes)
+        return SearchServiceStub(self._stream_channel)
 
     async def _run(self, call: Call[RequestT, AnswerT, T], timeout_seconds: float | None) -> T:
         self._check_open()

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import grpc
 
 from sirdar.client import decode, encode
-from sirdar.client.collection import Collection, Similarity
+from sirdar.client.collection import Collection, Model, Similarity
 from sirdar.client.documents import (
     DeleteOutcome,
     DocumentUpdate,
@@ -20,8 +20,10 @@ from sirdar.client.documents import (
 )
 from sirdar.client.options import CollectionChanges, CollectionOptions, SearchOptions
 from sirdar.client.results import Consistency, SearchResults
+from sirdar.client.search_session import SearchSession
+from sirdar.client.searches import Search, SearchOutcome, SimilarityMethod, SimilarityOutcome
 from sirdar.errors import InvalidArgument
-from sirdar.v1 import collection_pb2, common_pb2, filter_pb2, search_pb2
+from sirdar.v1 import collection_pb2, common_pb2, filter_pb2, query_pb2, search_pb2
 from sirdar.v1.search_pb2_grpc import SearchServiceStub
 
 RequestT = TypeVar("RequestT")
@@ -63,6 +65,14 @@ class Page(Generic[T]):
 
 
 SearchCall = Call[search_pb2.SearchRequest, search_pb2.SearchResponse, SearchResults]
+SearchBatchCall = Call[
+    search_pb2.BatchSearchRequest, search_pb2.BatchSearchResponse, list[SearchOutcome]
+]
+SimilarityCall = Call[
+    search_pb2.ComputeSimilarityRequest,
+    search_pb2.ComputeSimilarityResponse,
+    list[SimilarityOutcome],
+]
 GetDocumentCall = Call[
     search_pb2.GetDocumentRequest, search_pb2.GetDocumentResponse, StoredDocument
 ]
@@ -126,6 +136,61 @@ class Calls:
         if "fusion" in options:
             request.fusion.CopyFrom(encode.fusion("fusion", options["fusion"]))
         return Call(lambda stub: stub.Search, request, decode.search_results)
+
+    def search_batch(self, searches: Sequence[Search]) -> SearchBatchCall:
+        request = search_pb2.BatchSearchRequest(
+            searches=[self._search(search) for search in searches]
+        )
+        return Call(
+            lambda stub: stub.BatchSearch,
+            request,
+            lambda answer: [decode.search_outcome(outcome) for outcome in answer.outcomes],
+        )
+
+    def search_session(
+        self, ordered: bool, in_flight: int | None, patience_seconds: float
+    ) -> SearchSession:
+        options = search_pb2.StreamSearchOptions(ordered=ordered)
+        if in_flight is not None:
+            options.in_flight = encode.int32("in_flight", in_flight)
+        return SearchSession(self._search_item, options, patience_seconds)
+
+    def _search_item(self, search: Search) -> search_pb2.StreamSearchItem:
+        item = search_pb2.StreamSearchItem(
+            search=self._search(search), progressive=search.progressive
+        )
+        if search.timeout_seconds is not None:
+            item.timeout.FromNanoseconds(round(search.timeout_seconds * 1e9))
+        return item
+
+    def _search(self, search: Search) -> search_pb2.SearchRequest:
+        return self.search(search.collection, search.query, search.options).request
+
+    def compute_similarity(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        method: SimilarityMethod | str,
+        model: Model | None,
+    ) -> SimilarityCall:
+        request = search_pb2.ComputeSimilarityRequest(
+            namespace=self._namespace,
+            pairs=[
+                query_pb2.TextPair(
+                    first=encode.text(f"pairs[{at}][0]", first),
+                    second=encode.text(f"pairs[{at}][1]", second),
+                )
+                for at, (first, second) in enumerate(pairs)
+            ],
+            method=encode.similarity_method("method", method),
+        )
+        if model is not None:
+            request.model.name = encode.text("model.name", model.name)
+            request.model.revision = encode.text("model.revision", model.revision)
+        return Call(
+            lambda stub: stub.ComputeSimilarity,
+            request,
+            lambda answer: [decode.similarity_outcome(outcome) for outcome in answer.outcomes],
+        )
 
     def index_target(self, collection: str) -> search_pb2.IndexDocumentsRequest:
         """The first message of an index stream."""

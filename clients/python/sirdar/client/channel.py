@@ -16,11 +16,13 @@ MAX_MESSAGE_BYTES = 32 * 2**20
 
 _SERVICE = "sirdar.v1.SearchService"
 
-# What may safely run twice. IndexDocuments is resumed by IndexSession, which
-# knows what was answered; a repeated create or delete of a collection would
+# What may safely run twice. The streams are resumed by their sessions, which
+# know what was answered; a repeated create or delete of a collection would
 # report a conflict with itself.
 _REPEATABLE = (
     "Search",
+    "BatchSearch",
+    "ComputeSimilarity",
     "GetDocument",
     "ListDocuments",
     "DeleteDocuments",

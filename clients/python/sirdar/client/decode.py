@@ -35,6 +35,7 @@ from sirdar.client.results import (
     Span,
     StageTiming,
 )
+from sirdar.client.searches import SearchOutcome, SimilarityOutcome
 from sirdar.errors import Unimplemented, from_status
 from sirdar.v1 import collection_pb2, common_pb2, document_pb2, filter_pb2, search_pb2
 
@@ -205,6 +206,20 @@ def search_results(message: search_pb2.SearchResponse) -> SearchResults:
             for item in message.degraded
         ),
     )
+
+
+def search_outcome(message: search_pb2.SearchOutcome) -> SearchOutcome:
+    if message.HasField("error"):
+        return SearchOutcome(message.id, error=from_status(message.error))
+    return SearchOutcome(
+        message.id, search_results(message.response), preliminary=message.preliminary
+    )
+
+
+def similarity_outcome(message: search_pb2.SimilarityOutcome) -> SimilarityOutcome:
+    if message.HasField("error"):
+        return SimilarityOutcome(error=from_status(message.error))
+    return SimilarityOutcome(message.similarity)
 
 
 def _search_result(message: search_pb2.SearchResult) -> SearchResult:

@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sirdar.client.collection import FieldType, RerankSettings
 from sirdar.client.documents import ConditionalDocument, Document, DocumentUpdate, MetadataValue
 from sirdar.client.fusion import Fusion, FusionMethod, SearchMode
+from sirdar.client.searches import SimilarityMethod
 from sirdar.errors import InvalidArgument
 from sirdar.filter_text import parse_filter
 from sirdar.v1 import collection_pb2, document_pb2, filter_pb2, query_pb2, search_pb2
@@ -92,6 +93,13 @@ def rerank_settings(field: str, value: RerankSettings) -> collection_pb2.RerankS
 
 def mode(field: str, value: SearchMode | str) -> query_pb2.SearchMode.ValueType:
     return query_pb2.SearchMode.Value(f"SEARCH_MODE_{_choice(field, value, SearchMode)}")
+
+
+def similarity_method(
+    field: str, value: SimilarityMethod | str
+) -> query_pb2.SimilarityMethod.ValueType:
+    method = _choice(field, value, SimilarityMethod)
+    return query_pb2.SimilarityMethod.Value(f"SIMILARITY_METHOD_{method}")
 
 
 def fusion(field: str, value: Fusion) -> query_pb2.Fusion:

@@ -5,7 +5,6 @@ session; it decides what is sent, what is sent again on a new stream, and when
 to give up.
 """
 
-import random
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -14,12 +13,11 @@ from dataclasses import dataclass
 from sirdar.client import decode, encode
 from sirdar.client.channel import never_sent
 from sirdar.client.documents import ConditionalDocument, Document, IndexOutcome
+from sirdar.client.resuming import Resuming
 from sirdar.errors import (
-    Cancelled,
     DeadlineExceeded,
     Internal,
     InvalidArgument,
-    ResourceExhausted,
     SirdarError,
     Unavailable,
 )
@@ -34,9 +32,6 @@ Answer = Response | SirdarError | None
 # a second or two), small enough to send again after a broken connection.
 WINDOW_DOCUMENTS = 1_024
 WINDOW_BYTES = 16 * 2**20
-
-_FIRST_DELAY_SECONDS = 0.1
-_LONGEST_DELAY_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -69,7 +64,7 @@ class IndexSession:
     ) -> None:
         self._target = target
         self._target_sent = False
-        self._patience_seconds = patience_seconds
+        self._resuming = Resuming(patience_seconds)
         self._max_message_bytes = max_message_bytes
         self._count = 0
         self._bytes = 0
@@ -77,8 +72,6 @@ class IndexSession:
         self._unsent: deque[_Entry] = deque()
         self._sent: deque[_Entry] = deque()  # on this stream and not answered
         self._answered = 0  # on this stream
-        self._failures = 0  # since the last answer
-        self._broken_at: float | None = None  # the first of those failures
         self._held_until = 0.0  # on time.monotonic(): the server asked for it
 
     @property
@@ -134,7 +127,7 @@ class IndexSession:
         if self._unsent and not self._target_sent:
             self._target_sent = True
             yield self._target
-        while self._unsent and not (self._failures and self._sent):
+        while self._unsent and not (self._resuming.failures and self._sent):
             entry = self._unsent.popleft()
             self._sent.append(entry)
             yield entry.request
@@ -167,8 +160,7 @@ class IndexSession:
         entry = self._sent.popleft()
         entry.outcome = decode.index_outcome(outcome, entry.index)
         self._answered += 1
-        self._failures = 0
-        self._broken_at = None
+        self._resuming.answered()
 
     def outcomes(self) -> Iterator[IndexOutcome]:
         """Hands out the outcomes that are due: each once, in order."""
@@ -183,11 +175,7 @@ class IndexSession:
 
         Raises the fault if a new stream would not help or did not for too long.
         """
-        now = time.monotonic()
-        if self._broken_at is None:
-            self._broken_at = now
-        if not _passes(fault) or now - self._broken_at > self._patience_seconds:
-            raise fault
+        self._resuming.check(fault)
         # A server that says goodbye has not written what it did not answer; of a
         # connection that broke nobody knows.
         if fault.reason != "SHUTTING_DOWN" and not never_sent(fault):
@@ -199,11 +187,7 @@ class IndexSession:
         self._answered = 0
         self._target_sent = False
         self._held_until = 0.0
-        delay = min(_FIRST_DELAY_SECONDS * 2.0**self._failures, _LONGEST_DELAY_SECONDS)
-        self._failures = min(self._failures + 1, 10)
-        asked = fault.retry_after.total_seconds() if fault.retry_after else 0.0
-        # Jitter keeps the clients of a restarted server from arriving together.
-        return max(asked, delay * random.uniform(0.5, 1.0))
+        return self._resuming.delay_seconds(fault)
 
     def stalled(self, seconds: float) -> DeadlineExceeded:
         """The error for a server that answered nothing for so long."""
@@ -212,13 +196,6 @@ class IndexSession:
             "allow more time with stall_seconds",
             reason="STALLED",
         )
-
-
-def _passes(fault: SirdarError) -> bool:
-    """Whether another stream may fare better. Cancelled: by the server, when it stops."""
-    if isinstance(fault, ResourceExhausted):
-        return fault.retry_after is not None
-    return isinstance(fault, Unavailable | Cancelled)
 
 
 def _unknown(entry: _Entry, fault: SirdarError) -> IndexOutcome:

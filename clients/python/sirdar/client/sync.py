@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sirdar.client.calls import Call, Calls, Page
 from sirdar.client.channel import MAX_MESSAGE_BYTES, Tls, open_channel
-from sirdar.client.collection import Collection
+from sirdar.client.collection import Collection, Model
 from sirdar.client.documents import (
     ConditionalDocument,
     DeleteOutcome,
@@ -24,7 +24,8 @@ from sirdar.client.health import Health, health_of
 from sirdar.client.index_session import IndexSession
 from sirdar.client.options import CollectionChanges, CollectionOptions, SearchOptions
 from sirdar.client.results import SearchResults
-from sirdar.client.sync_index import IndexRun
+from sirdar.client.searches import Search, SearchOutcome, SimilarityMethod, SimilarityOutcome
+from sirdar.client.sync_stream import StreamRun
 from sirdar.errors import FailedPrecondition, from_rpc_error
 from sirdar.v1.filter_pb2 import Filter
 from sirdar.v1.search_pb2_grpc import SearchServiceStub
@@ -85,6 +86,43 @@ class Client:
         """The documents that mean what the query means, best first."""
         return self._run(self._calls.search(collection, query, options), timeout_seconds)
 
+    def search_batch(
+        self, searches: Sequence[Search], *, timeout_seconds: float | None = None
+    ) -> list[SearchOutcome]:
+        """1 to 100 searches at once; one outcome each, in order. One that fails fails alone."""
+        return self._run(self._calls.search_batch(searches), timeout_seconds)
+
+    def search_stream(
+        self,
+        searches: Iterable[Search],
+        *,
+        ordered: bool = False,
+        in_flight: int | None = None,
+        stall_seconds: float = 120.0,
+        patience_seconds: float = 30.0,
+    ) -> Iterator[SearchOutcome]:
+        """Any number of searches, each answered when it is ready or, `ordered`, in their order.
+
+        At most `in_flight` are under way at once (default: the server's limit).
+        The stream is resumed after a break; the fault is raised when there was
+        no answer for `patience_seconds` of trying. A server that is connected
+        but answers nothing for `stall_seconds` raises DeadlineExceeded.
+        """
+        session = self._calls.search_session(ordered, in_flight, patience_seconds)
+        self._check_open()
+        return StreamRun(self._stub.StreamSearch, session, searches, stall_seconds).outcomes()
+
+    def compute_similarity(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        method: SimilarityMethod | str = SimilarityMethod.EMBEDDINGS,
+        model: Model | None = None,
+        timeout_seconds: float | None = None,
+    ) -> list[SimilarityOutcome]:
+        """How much 1 to 1,000 pairs of texts mean the same; one outcome each, in order."""
+        return self._run(self._calls.compute_similarity(pairs, method, model), timeout_seconds)
+
     def index(
         self,
         collection: str,
@@ -107,7 +145,7 @@ class Client:
             max_message_bytes=self._max_message_bytes,
         )
         self._check_open()
-        return IndexRun(self._stub, session, documents, stall_seconds).outcomes()
+        return StreamRun(self._stub.IndexDocuments, session, documents, stall_seconds).outcomes()
 
     def get_document(
         self, collection: str, document_id: str, *, timeout_seconds: float | None = None

@@ -1,44 +1,44 @@
-"""Indexing for asyncio."""
+"""Streams both ways for asyncio."""
 
 import asyncio
 import contextlib
 from asyncio import Queue
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from typing import Generic, TypeVar
 
-from sirdar.client.documents import ConditionalDocument, Document, IndexOutcome
-from sirdar.client.index_session import Answer, IndexSession
-from sirdar.client.index_stream import IndexStream
+from sirdar.client.message_stream import MessageStream, Method
+from sirdar.client.stream_session import Answer, StreamSession
 from sirdar.errors import SirdarError
-from sirdar.v1.search_pb2_grpc import SearchServiceStub
 
-Item = Document | ConditionalDocument
+ItemT = TypeVar("ItemT")
+OutcomeT = TypeVar("OutcomeT")
 
 
-class Source:
-    """The caller's documents, from an iterable or an async one, one pull at a time."""
+class Source(Generic[ItemT]):
+    """The caller's items, from an iterable or an async one, one pull at a time."""
 
-    def __init__(self, documents: Iterable[Item] | AsyncIterable[Item]) -> None:
+    def __init__(self, items: Iterable[ItemT] | AsyncIterable[ItemT]) -> None:
         self.exhausted = False
-        self.pull: asyncio.Task[tuple[Item, ...]] | None = None
-        if isinstance(documents, AsyncIterable):
-            self._async = aiter(documents)
+        self.pull: asyncio.Task[tuple[ItemT, ...]] | None = None
+        if isinstance(items, AsyncIterable):
+            self._async = aiter(items)
         else:
-            self._async = _async(documents)
+            self._async = _async(items)
 
     def start(self) -> None:
-        """Begins to pull the next document, unless that is under way."""
+        """Begins to pull the next item, unless that is under way."""
         if self.pull is None and not self.exhausted:
             self.pull = asyncio.create_task(self._next())
 
-    async def _next(self) -> tuple[Item, ...]:
+    async def _next(self) -> tuple[ItemT, ...]:
         try:
             return (await anext(self._async),)
         except StopAsyncIteration:
             self.exhausted = True
             return ()
 
-    def taken(self) -> tuple[Item, ...]:
-        """The document that was pulled, if one was since the last time."""
+    def taken(self) -> tuple[ItemT, ...]:
+        """The item that was pulled, if one was since the last time."""
         if self.pull is None or not self.pull.done():
             return ()
         pull, self.pull = self.pull, None
@@ -50,32 +50,32 @@ class Source:
             await asyncio.wait((self.pull,))
 
 
-async def _async(documents: Iterable[Item]) -> AsyncIterator[Item]:
-    for document in documents:
-        yield document
+async def _async(items: Iterable[ItemT]) -> AsyncIterator[ItemT]:
+    for item in items:
+        yield item
 
 
-class IndexRun:
-    """Pumps documents and answers between the caller, the session and its streams."""
+class StreamRun(Generic[ItemT, OutcomeT]):
+    """Pumps items and answers between the caller, the session and its streams."""
 
     def __init__(
         self,
-        stub: SearchServiceStub,
-        session: IndexSession,
-        documents: Iterable[Item] | AsyncIterable[Item],
+        method: Method,
+        session: StreamSession[ItemT, OutcomeT],
+        items: Iterable[ItemT] | AsyncIterable[ItemT],
         stall_seconds: float,
     ) -> None:
-        self._stub = stub
+        self._method = method
         self._session = session
-        self._source = Source(documents)
+        self._source = Source(items)
         self._stall_seconds = stall_seconds
-        self._stream: IndexStream | None = None
+        self._stream: MessageStream | None = None
         self._answers: Queue[Answer] = Queue()
         self._answer: asyncio.Task[Answer] | None = None
         self._fault: SirdarError | None = None
 
-    async def outcomes(self) -> AsyncIterator[IndexOutcome]:
-        """One for each document, in order; see `AsyncClient.index`."""
+    async def outcomes(self) -> AsyncIterator[OutcomeT]:
+        """As the session hands them out."""
         session, source = self._session, self._source
         try:
             while True:
@@ -90,8 +90,8 @@ class IndexRun:
                     source.start()
                 self._send()
                 await self._wait()
-                for document in source.taken():
-                    session.add(document)
+                for item in source.taken():
+                    session.add(item)
                 self._receive()
         finally:
             if self._answer is not None:
@@ -121,10 +121,10 @@ class IndexRun:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(answers.put_nowait, answer)
 
-        self._stream = IndexStream(self._stub, deliver)
+        self._stream = MessageStream(self._method, deliver)
 
     async def _wait(self) -> None:
-        """Until there is a document or an answer. Raises DeadlineExceeded on a stall."""
+        """Until there is an item or an answer. Raises DeadlineExceeded on a stall."""
         waiting = [task for task in (self._source.pull, self._answer) if task is not None]
         held = self._session.held_seconds
         if not waiting:

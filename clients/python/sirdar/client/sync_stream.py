@@ -1,39 +1,41 @@
-"""Indexing for code that blocks."""
+"""Streams both ways for code that blocks."""
 
 import time
 from collections.abc import Iterable, Iterator
 from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
 
-from sirdar.client.documents import ConditionalDocument, Document, IndexOutcome
-from sirdar.client.index_session import Answer, IndexSession
-from sirdar.client.index_stream import IndexStream
-from sirdar.v1.search_pb2_grpc import SearchServiceStub
+from sirdar.client.message_stream import MessageStream, Method
+from sirdar.client.stream_session import Answer, StreamSession
+
+ItemT = TypeVar("ItemT")
+OutcomeT = TypeVar("OutcomeT")
 
 
-class IndexRun:
-    """Pumps documents and answers between the caller, the session and its streams.
+class StreamRun(Generic[ItemT, OutcomeT]):
+    """Pumps items and answers between the caller, the session and its streams.
 
-    Documents are taken in the caller's thread, so that a generator may use
+    Items are taken in the caller's thread, so that a generator may use
     what belongs to it (a cursor, a file).
     """
 
     def __init__(
         self,
-        stub: SearchServiceStub,
-        session: IndexSession,
-        documents: Iterable[Document | ConditionalDocument],
+        method: Method,
+        session: StreamSession[ItemT, OutcomeT],
+        items: Iterable[ItemT],
         stall_seconds: float,
     ) -> None:
-        self._stub = stub
+        self._method = method
         self._session = session
-        self._source = iter(documents)
+        self._source = iter(items)
         self._exhausted = False
         self._stall_seconds = stall_seconds
-        self._stream: IndexStream | None = None
+        self._stream: MessageStream | None = None
         self._answers: SimpleQueue[Answer] = SimpleQueue()
 
-    def outcomes(self) -> Iterator[IndexOutcome]:
-        """One for each document, in order; see `Client.index`."""
+    def outcomes(self) -> Iterator[OutcomeT]:
+        """As the session hands them out."""
         session = self._session
         try:
             while True:
@@ -61,7 +63,7 @@ class IndexRun:
         for request in self._session.requests():
             if self._stream is None:
                 self._answers = SimpleQueue()
-                self._stream = IndexStream(self._stub, self._answers.put)
+                self._stream = MessageStream(self._method, self._answers.put)
             self._stream.send(request)
         if self._stream is not None and self._exhausted and self._session.all_sent:
             # Tells the server that nothing more comes to fill a batch with.

@@ -1,17 +1,20 @@
-"""One index stream, as both clients use it."""
+"""One stream both ways, as both clients use it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from threading import Thread
+from typing import Any, TypeAlias
 
 import grpc
 
-from sirdar.client.index_session import Answer, Request
+from sirdar.client.stream_session import Answer, Request
 from sirdar.errors import from_rpc_error
-from sirdar.v1.search_pb2_grpc import SearchServiceStub
+
+Method: TypeAlias = Callable[[Iterator[Request]], Any]
+"""A bidirectional method of a stub of a channel that blocks."""
 
 
-class IndexStream:
+class MessageStream:
     """gRPC sends from a thread of its own, a second one delivers the answers.
 
     The asyncio client uses it too: a stream of grpc.aio loses the status of a
@@ -19,14 +22,14 @@ class IndexStream:
     What waits on either side is bounded by the session's window.
     """
 
-    def __init__(self, stub: SearchServiceStub, deliver: Callable[[Answer], None]) -> None:
+    def __init__(self, method: Method, deliver: Callable[[Answer], None]) -> None:
         """`deliver` gets each message, then the stream's error, or None for its end."""
         self._requests: SimpleQueue[Request | None] = SimpleQueue()
         self._deliver = deliver
         self._ended = False
-        # No deadline: a stream lives as long as its documents, each answer has `stall_seconds`.
-        self._call = stub.IndexDocuments(iter(self._requests.get, None))
-        Thread(target=self._read, name="sirdar-index", daemon=True).start()
+        # No deadline: a stream lives as long as its items, each answer has `stall_seconds`.
+        self._call = method(iter(self._requests.get, None))
+        Thread(target=self._read, name="sirdar-stream", daemon=True).start()
 
     def _read(self) -> None:
         try:
