@@ -25,7 +25,6 @@ def main() -> None:
     parser.add_argument("--run-operations", type=int, default=20_000, help="of one run, at most")
     parser.add_argument("--seconds", type=float, default=4 * 3600.0, help="for everything")
     parser.add_argument("--folder", type=Path, default=None, help="default: a temporary one")
-    parser.add_argument("--expiring", action="store_true", help="documents expire, too; see Run")
     arguments = parser.parse_args()
     seed = random.randrange(2**31) if arguments.seed is None else arguments.seed
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="sirdar-chaos-"))
@@ -46,7 +45,6 @@ def main() -> None:
                 operations,
                 deadline - time.monotonic(),
                 small=small,
-                expiring=arguments.expiring,
             )
             report = asyncio.run(run.run())
         except Failed as failure:

@@ -64,8 +64,9 @@ async def _check_collections(world: World, namespace: str) -> None:
 async def _check_documents(world: World, slot: Slot, model: CollectionModel, number: int) -> None:
     """Each document, the counts, and how far the log goes."""
     found = Found(slot, model)
+    started_ns = time.time_ns()
     documents = await list_documents(world, found, (1000, 100, 37)[number % 3])
-    known = dict(model.known())
+    known = model.known(started_ns)
     for document, explained in explain_all(model, documents, known).items():
         model.observed(document, explained)
     model.settle_lost()
@@ -125,7 +126,7 @@ async def _check_searches(world: World, place: int, model: CollectionModel, numb
 
 def _counts(model: CollectionModel, choose: Callable[[Iterable[int]], int]) -> tuple[int, ...]:
     """Documents, passages and vectors, the fewest or the most that there may be."""
-    known = [states for _, states in model.known()]
+    known = model.known(time.time_ns()).values()
     documents = sum(choose(int(state.live) for state in states) for states in known)
     passages = sum(choose(state.passages for state in states) for states in known)
     return documents, passages, passages

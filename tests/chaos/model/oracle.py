@@ -2,7 +2,8 @@
 
 Each document has the set of states that it may be in. An answered call leaves
 those that explain the answer; a call that was not answered leaves both what
-was before it and what is after it, until somebody looks.
+was before it and what is after it, until somebody looks. States are kept as
+they were written; what time makes of them is told when they are asked for.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from services.retriever.store.placement import shard_of
 from services.retriever.store.records import Position
 from services.retriever.tokens import read_consistency_token
+from tests.chaos.model.expiry import CALL_ENDS_WITHIN_NS, between
 from tests.chaos.model.state import NEVER, Change, Outcome, State
 from tests.chaos.model.writers import Writers
 
@@ -39,10 +41,27 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Changes that were asked for in one request, and the states before."""
+    """Changes that were asked for in one request, when, and the states before."""
 
     changes: tuple[Change, ...]
     before: dict[str, States]
+    since_ns: int
+
+    def after(self, document: str, until_ns: int) -> list[tuple[list[Outcome], State]]:
+        """What the changes to one of its documents may answer, and leave, when they are made
+        until then."""
+        results: list[tuple[list[Outcome], State]] = [
+            ([], state) for state in self.before[document]
+        ]
+        for change in self.changes:
+            if change.document == document:
+                results = [
+                    ([*outcomes, outcome], after)
+                    for outcomes, before in results
+                    for state in between(frozenset((before,)), self.since_ns, until_ns)
+                    for outcome, after in (change.apply(state),)
+                ]
+        return results
 
 
 @dataclass
@@ -50,6 +69,7 @@ class Window:
     """What documents may have been while a read was under way: `earlier` beside what they
     may be now."""
 
+    since_ns: int
     earlier: dict[str, set[State]] = field(default_factory=dict)
 
 
@@ -79,29 +99,31 @@ class CollectionModel:
 
     def may_be(self, document: str) -> States:
         """What it may be now."""
-        return or_expired(self.documents.get(document, frozenset((NEVER,))))
+        return between(self._states(document), time.time_ns())
 
-    def known(self) -> Iterator[tuple[str, States]]:
-        for document in self.documents:
-            yield document, self.may_be(document)
+    def known(self, since_ns: int) -> dict[str, States]:
+        """What each document may have been at some time since then, if nobody wrote it."""
+        return {document: between(states, since_ns) for document, states in self.documents.items()}
 
     def begin(self, changes: Sequence[Change]) -> Call:
         """A call is on its way: what it changes may be as before or as after it."""
-        call = Call(tuple(changes), {item.document: self.may_be(item.document) for item in changes})
-        for document, before in call.before.items():
-            after = {state for _, state in _after(call.changes, document, before)}
-            self._set(document, before | after)
+        before = {item.document: self._states(item.document) for item in changes}
+        call = Call(tuple(changes), before, time.time_ns())
+        for document, states in before.items():
+            results = call.after(document, call.since_ns + CALL_ENDS_WITHIN_NS)
+            self._set(document, states | {state for _, state in results})
         return call
 
     def answered(self, call: Call, outcomes: Sequence[Outcome]) -> None:
         """The call is done: of each document only what explains the outcomes may be true."""
+        now = time.time_ns()
         for document, before in call.before.items():
             said = [
                 outcome
                 for change, outcome in zip(call.changes, outcomes, strict=True)
                 if change.document == document
             ]
-            results = _after(call.changes, document, before)
+            results = call.after(document, now)
             explained = frozenset(state for outcome, state in results if outcome == said)
             if not explained:
                 raise Violation(
@@ -121,10 +143,13 @@ class CollectionModel:
 
     def settle_lost(self) -> None:
         """Each document was looked at: no call may have been done in part."""
+        until_ns = time.time_ns()
         for call in self.lost:
             done, undone = [], []
-            for document, before in call.before.items():
-                after = {state for _, state in _after(call.changes, document, before)}
+            for document in call.before:
+                before = between(call.before[document], call.since_ns, until_ns)
+                results = frozenset(state for _, state in call.after(document, until_ns))
+                after = between(results, call.since_ns, until_ns)
                 now = self.documents[document]
                 if now <= after and not now & before:
                     done.append(document)
@@ -164,7 +189,7 @@ class CollectionModel:
 
     @contextmanager
     def watched(self) -> Iterator[Window]:
-        window = Window()
+        window = Window(time.time_ns())
         self._windows.append(window)
         try:
             yield window
@@ -175,8 +200,8 @@ class CollectionModel:
     def in_window(self, window: Window) -> dict[str, States]:
         """What each document may have been at some time of the window, until now."""
         return {
-            document: states | window.earlier.get(document, set())
-            for document, states in self.known()
+            document: between(states | window.earlier.get(document, set()), window.since_ns)
+            for document, states in self.documents.items()
         }
 
     @contextmanager
@@ -194,38 +219,14 @@ class CollectionModel:
         """Until no call is under way that might find another collection under this name."""
         await self._unused.wait()
 
+    def _states(self, document: str) -> States:
+        return self.documents.get(document, frozenset((NEVER,)))
+
     def _set(self, document: str, states: States) -> None:
         for window in self._windows:
             seen = window.earlier.setdefault(document, set())
-            seen.update(self.may_be(document), states)
+            seen.update(self._states(document), states)
         self.documents[document] = states
-
-
-def _after(
-    changes: Sequence[Change], document: str, states: States
-) -> list[tuple[list[Outcome], State]]:
-    """What the changes of a call to one of its documents may answer, and leave."""
-    results: list[tuple[list[Outcome], State]] = [([], state) for state in states]
-    for change in changes:
-        if change.document == document:
-            results = [
-                ([*outcomes, outcome], after)
-                for outcomes, before in results
-                for state in or_expired(frozenset((before,)))
-                for outcome, after in (change.apply(state),)
-            ]
-    return results
-
-
-def or_expired(states: States) -> States:
-    """A document whose time has come may be gone."""
-    now = time.time_ns()
-    over = {
-        state.gone()
-        for state in states
-        if state.live and state.expires_ns is not None and state.expires_ns <= now
-    }
-    return states | over if over else states
 
 
 def _seq(token: str) -> int:

@@ -44,9 +44,7 @@ class Failed(AssertionError):
 
 
 class Run:
-    """`small`: on a small disk that fills up now and then, which needs root. `expiring`: some
-    documents expire; what a call did that was not answered then cannot always be told, so
-    such a run may report a fault that is none."""
+    """`small`: on a small disk that fills up now and then, which needs root."""
 
     def __init__(
         self,
@@ -56,13 +54,11 @@ class Run:
         seconds: float,
         *,
         small: bool = False,
-        expiring: bool = False,
     ) -> None:
         self._folder = folder / "data"
         self._seed = seed
         self._operations = operations
         self._small = small
-        self._expiring = expiring
         self._seconds = seconds
         self._snapshots = folder / "snapshots"
         settings = SETTINGS | {"snapshot-url": self._snapshots.as_uri()}
@@ -80,7 +76,7 @@ class Run:
         self._log = folder / "operations.log"
 
     def _sequence(self) -> Iterator[Operation | End]:
-        return sequence(self._seed, full_disks=self._small, expiring=self._expiring)
+        return sequence(self._seed, full_disks=self._small)
 
     async def run(self) -> Report:
         """Raises Failed."""
@@ -203,7 +199,6 @@ class Run:
                 *self._last,
                 *(f"{type(item).__name__}: {item}" for item in errors),
                 f"Logs and data are in {self._folder.parent}",
-                f"To run it again: make chaos SEED={self._seed} OPERATIONS={done}"
-                + (" ARGS=--expiring" if self._expiring else ""),
+                f"To run it again: make chaos SEED={self._seed} OPERATIONS={done}",
             ]
         )

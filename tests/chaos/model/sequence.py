@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 from sirdar.v1 import collection_pb2
 from tests.chaos.model.collections import Create, Drop
@@ -27,8 +26,8 @@ _SIMILARITIES = (collection_pb2.SIMILARITY_COSINE, collection_pb2.SIMILARITY_DOT
 _READERS = ("reader 0", "reader 1")
 
 
-def sequence(seed: int, *, full_disks: bool, expiring: bool) -> Iterator[Operation | End]:
-    """Endless; `expiring`: some documents expire.
+def sequence(seed: int, *, full_disks: bool) -> Iterator[Operation | End]:
+    """Endless.
 
     The first operations create collections; then each block of KILL_EVERY has one kill somewhere
     in it, and in every second one the disk is full for a while, often meanwhile.
@@ -45,24 +44,8 @@ def sequence(seed: int, *, full_disks: bool, expiring: bool) -> Iterator[Operati
             elif at == kill_at:
                 yield _kill(chosen)
             else:
-                operation = _any(chosen)
-                yield operation if expiring else _lasting(operation)
+                yield _any(chosen)
         block += 1
-
-
-def _lasting(operation: Operation | End) -> Operation | End:
-    """The same with documents that do not expire."""
-    if isinstance(operation, Writes):
-        return replace(
-            operation,
-            drafts=tuple(replace(draft, lifetime_seconds=None) for draft in operation.drafts),
-        )
-    if isinstance(operation, Updates):
-        return replace(
-            operation,
-            drafts=tuple(replace(draft, lifetime_seconds=None) for draft in operation.drafts),
-        )
-    return operation
 
 
 def _any(chosen: random.Random) -> Operation | End:

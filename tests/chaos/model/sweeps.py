@@ -1,12 +1,14 @@
 """Deletion by filter."""
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sirdar.errors import InvalidArgument, NotFound, ResourceExhausted
 from sirdar.v1 import retriever_pb2 as pb
+from tests.chaos.model.expiry import between
 from tests.chaos.model.filters import Condition, meets
-from tests.chaos.model.oracle import CollectionModel, States, Violation, or_expired
+from tests.chaos.model.oracle import CollectionModel, States, Violation
 from tests.chaos.model.state import Deleted, Outcome, State
 from tests.chaos.model.world import World, must_be, store_full
 
@@ -59,8 +61,8 @@ class Sweep:
         model: CollectionModel,
         request: pb.RetrieverServiceDeleteByFilterRequest,
     ) -> str:
-        before = dict(model.known())
-        changes = [DeleteIf(document, self.condition) for document in before]
+        started_ns = time.time_ns()
+        changes = [DeleteIf(document, self.condition) for document in model.documents]
         call = None if self.count_only else model.begin(changes)
         try:
             response = await world.call(lambda stub: stub.DeleteByFilter, request)
@@ -70,7 +72,8 @@ class Sweep:
             if call:
                 model.not_done(call)
             raise
-        before = {document: or_expired(states) for document, states in before.items()}
+        before = call.before if call else model.documents
+        before = {document: between(states, started_ns) for document, states in before.items()}
         least, most = self._count(before, all), self._count(before, any)
         if not least <= response.documents <= most:
             raise Violation(f"{model}: {response.documents} deleted, not {least} to {most}")
