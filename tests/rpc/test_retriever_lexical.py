@@ -366,8 +366,14 @@ async def caught_up(stub: Stub) -> list[str]:
     return sorted(await found(stub, "apple"))
 
 
-async def test_lost_words_come_from_the_store_again(tmp_path: Path, words_folder: Path) -> None:
-    shutil.rmtree(words_folder)
+@pytest.mark.parametrize("lost", ["", "meta.json", "sirdar.json"])
+async def test_lost_words_come_from_the_store_again(
+    tmp_path: Path, words_folder: Path, lost: str
+) -> None:
+    if lost:
+        (words_folder / lost).unlink()
+    else:
+        shutil.rmtree(words_folder)
     async with retriever(tmp_path) as stub:
         await write(stub, said("c", "apple"))
         assert await caught_up(stub) == ["a", "c"]

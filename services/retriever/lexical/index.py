@@ -12,6 +12,7 @@ import tantivy
 
 from services.retriever.lexical import folder
 from services.retriever.lexical.analyzers import analyzer, prepared
+from services.retriever.lexical.contents import LexicalContents
 from services.retriever.lexical.folder import LexicalManifest
 from services.retriever.store.records import TextChange
 from sirdar.errors import DataLoss
@@ -58,6 +59,9 @@ class LexicalIndex:
         self._identity = LexicalManifest(
             generation_key=generation_key, shard=shard, language=language, covered_seq=0
         )
+        self._contents = LexicalContents(path)
+        # How far the manifest says that the index goes, and the moment of the files it is for.
+        self._recorded: tuple[int, tuple[int, int] | None] | None = None
         self._checked = False
         self._lock = Lock()
         self._writer: tantivy.IndexWriter | None = None
@@ -77,7 +81,7 @@ class LexicalIndex:
         than the store, which was restored from a backup.
         """
         manifest = folder.read_manifest(self.path)
-        if manifest is not None and manifest.is_of(self._identity):
+        if manifest is not None and manifest.is_of(self._identity) and self.exists:
             if manifest.covered_seq <= committed_seq:
                 return manifest.covered_seq
             log.warning("a lexical index is ahead of the store", folder=str(self.path))
@@ -124,10 +128,23 @@ class LexicalIndex:
             self._writer.commit()
 
     def record(self, covered_seq: int) -> None:
-        """Says how far the last commit goes, after it: what a crash between the two leaves
-        is written again, which changes nothing. Raises OSError."""
-        manifest = self._identity.model_copy(update={"covered_seq": covered_seq})
+        """Says how far the last commit goes, after it, and what the index consists of: what a
+        crash between the two leaves is built again. Raises OSError, ValueError."""
+        moment = self._contents.moment
+        manifest = self._identity.model_copy(
+            update={"covered_seq": covered_seq, "contents": self._contents.identity()}
+        )
         folder.write_manifest(self.path, manifest)
+        self._recorded = covered_seq, moment
+
+    def vouch(self) -> None:
+        """Says again what the index consists of where a merge has ended since. Raises OSError,
+        ValueError."""
+        if self._recorded is None or not self.exists:
+            return
+        covered_seq, moment = self._recorded
+        if self._contents.moment != moment:
+            self.record(covered_seq)
 
     def close_writer(self, *, merge: bool) -> None:
         """Drops what is not committed; `merge`: after the merges that are under way."""
@@ -138,16 +155,30 @@ class LexicalIndex:
             writer.wait_merging_threads()
 
     def is_whole(self) -> bool:
-        return not self.exists or (folder.is_whole(self.path) and self._can_be_opened())
+        return not self.exists or (self._is_as_written() and self._can_be_opened())
 
     def remove(self) -> None:
         """Whoever reads it goes on reading what was there."""
         with self._lock:
             self.close_writer(merge=False)
             folder.remove(self.path)
+            self._recorded = None
 
     def size_bytes(self) -> int:
         return folder.size_bytes(self.path)
+
+    def _is_as_written(self) -> bool:
+        """Whether the files are whole; when it was not opened yet, whether they are also those
+        that the manifest is for: none of another index, none of a merge nobody vouched for."""
+        if not self._contents.are_whole():
+            return False
+        manifest = None if self._checked else folder.read_manifest(self.path)
+        if manifest is None or not manifest.contents:
+            return True
+        try:
+            return self._contents.identity() == manifest.contents
+        except (OSError, ValueError):
+            return False
 
     def _can_be_opened(self) -> bool:
         """Whether tantivy takes its description of the index, which has no checksum, for ours."""
@@ -159,7 +190,7 @@ class LexicalIndex:
         return True
 
     def _open(self) -> tantivy.Index:
-        if self.exists and not self._checked and not folder.is_whole(self.path):
+        if self.exists and not self._checked and not self._is_as_written():
             raise DataLoss(f"the lexical index in {self.path} is damaged")
         index = tantivy.Index(SCHEMA, path=str(self.path))
         self._checked = True

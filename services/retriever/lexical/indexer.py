@@ -40,6 +40,8 @@ REBUILDS = Counter(
 # A step of one shard: about 50 ms.
 _STEP_CHANGES = 500
 _IDLE_SECONDS = 5.0
+# Merges end by themselves; after a crash what nobody vouched for is built again.
+_VOUCH_SECONDS = 0.25
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 60.0
 _NEVER = float("inf")
@@ -60,6 +62,7 @@ class Indexer:
         self._active: OrderedDict[LexicalShard, None] = OrderedDict()
         # Those with an open writer and when it was last used; the least recently used first.
         self._writers: OrderedDict[LexicalShard, float] = OrderedDict()
+        self._vouched_at = 0.0
         self._changed = Condition()
         self._closing = False
         self._thread = Thread(target=self._run, name="lexical", daemon=True)
@@ -156,11 +159,13 @@ class Indexer:
                     if not shard.dropped and shard.due_at <= time.monotonic():
                         self._try(shard, self._step)
             self._close_idle()
+            self._vouch()
         for shard in list(self._writers):
             with shard.writing:
                 if shard.uncommitted:
                     self._try(shard, self._commit)
                 shard.index.close_writer(merge=False)
+                self._try(shard, lambda shard: shard.index.vouch())
 
     def _rest(self) -> None:
         """Until there is something to do. Called with `_changed`."""
@@ -170,6 +175,7 @@ class Indexer:
             due = [shard.due_at for shard in self._active]
             if self._writers:
                 due.append(next(iter(self._writers.values())) + _IDLE_SECONDS)
+                due.append(self._vouched_at + _VOUCH_SECONDS)
             seconds = min(due, default=_NEVER) - time.monotonic()
             if seconds <= 0:
                 return
@@ -205,6 +211,14 @@ class Indexer:
             self._writers[shard] = time.monotonic()
             self._writers.move_to_end(shard)
 
+    def _vouch(self) -> None:
+        """For what merges have made of the indexes that are written to."""
+        for shard in list(self._writers):
+            with shard.writing:
+                if shard.index.has_writer and shard.retry_at <= time.monotonic():
+                    self._try(shard, lambda shard: shard.index.vouch())
+        self._vouched_at = time.monotonic()
+
     def _close_idle(self) -> None:
         now = time.monotonic()
         closed = False
@@ -220,6 +234,7 @@ class Indexer:
             if shard.uncommitted:
                 self._commit(shard)
             shard.index.close_writer(merge=True)
+            shard.index.vouch()
 
         # Not under its lock: a shard that makes room for another is idle, and both wait for
         # none but this thread and those that forget them.

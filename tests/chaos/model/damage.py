@@ -71,13 +71,12 @@ def _flip(file: Path, chosen: random.Random) -> None:
 
 
 def _exchange(file: Path, files: list[Path], chosen: random.Random) -> None:
-    """Puts a file of the same kind in its place; of words, which only together say whose they
-    are, all of them."""
+    """Puts a file of the same kind in its place; of words sometimes all of them."""
     other = chosen.choice([other for other in files if other.suffix == file.suffix])
-    if file.parent.name == other.parent.name == "lexical":
-        if file.parent != other.parent:
-            shutil.rmtree(file.parent)
-            shutil.copytree(other.parent, file.parent)
+    words = file.parent.name == other.parent.name == "lexical"
+    if words and file.parent != other.parent and chosen.random() < 0.3:
+        shutil.rmtree(file.parent)
+        shutil.copytree(other.parent, file.parent)
     elif file != other:
         shutil.copyfile(other, file)
 
