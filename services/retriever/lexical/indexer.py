@@ -266,6 +266,9 @@ class Indexer:
             shard.again()
             if isinstance(error, DataLoss) or not shard.index.is_whole():
                 self._rebuild(shard)
+            # It may have been at rest.
+            with self._changed:
+                self._wake(shard)
 
     def _rebuild(self, shard: LexicalShard) -> None:
         REBUILDS.inc()

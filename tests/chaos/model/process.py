@@ -53,7 +53,7 @@ class RetrieverProcess:
             self._child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "services.retriever", f"--port={port}"),
                 *(f"--data-folder={self.folder}", *options),
-                env={**os.environ, "SIRDAR_RETRIEVER_METRICS_PORT": "0"},
+                env=os.environ | {"SIRDAR_RETRIEVER_METRICS_PORT": "0", "PYTHONFAULTHANDLER": "1"},
                 stdout=log,
                 stderr=log,
             )
@@ -96,6 +96,12 @@ class RetrieverProcess:
             raise Violation(f"the retriever did not end; see {self.log}") from None
         self.check_log()
         return code
+
+    async def abort(self) -> None:
+        """SIGABRT, which leaves in the log where each thread is."""
+        self.signal(signal.SIGABRT)
+        if self._child is not None:
+            await self._child.wait()
 
     async def close(self) -> None:
         """Ends it if it runs, whatever it does."""

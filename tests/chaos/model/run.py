@@ -97,6 +97,7 @@ class Run:
                         await self._dispatch(number, operation)
                     await self._finish()
         except Exception as error:
+            await self._process.abort()
             raise Failed(self._failure(error, done)) from error
         finally:
             await self._process.close()
