@@ -19,6 +19,7 @@ from services.retriever.sealer import Sealer
 from services.retriever.search import Searcher
 from services.retriever.settings import RetrieverSettings
 from services.retriever.snapshots.location import SnapshotLocation
+from services.retriever.snapshots.retention import writer_of
 from services.retriever.snapshots.snapshots import Snapshots
 from services.retriever.store.interface import Store
 from services.retriever.store.sqlite.store import SqliteStore
@@ -48,7 +49,7 @@ class Parts:
         )
         auditor = Auditor(cpus=available_cpus())
         location = SnapshotLocation(settings.snapshot_url) if settings.snapshot_url else None
-        snapshots = Snapshots(location, kept=settings.snapshots_kept)
+        snapshots = Snapshots(location, kept=settings.snapshots_kept, writer=writer_of(folder.path))
         catalog = Catalog(
             folder.segments,
             sealer,

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +18,10 @@ from prometheus_client import REGISTRY
 
 from services.retriever.snapshots.location import SnapshotLocation
 from services.retriever.snapshots.manifest import taken_ns
+from services.retriever.snapshots.retention import writer_of
 from services.retriever.snapshots.snapshots import Snapshots
 from services.retriever.snapshots.taking import Snapshot
-from sirdar.errors import FailedPrecondition, ResourceExhausted, SirdarError, Unavailable
+from sirdar.errors import FailedPrecondition, NotFound, ResourceExhausted, SirdarError, Unavailable
 from tests.retriever_data import definition
 from tests.unit.test_retriever_shards import Opened, by_document, oracle, queries
 
@@ -31,7 +33,7 @@ class Snapped(Opened):
 
     def __init__(self, folder: Path, url: str) -> None:
         folder.mkdir(exist_ok=True)
-        self.snapshots = Snapshots(SnapshotLocation(url), kept=KEPT)
+        self.snapshots = Snapshots(SnapshotLocation(url), kept=KEPT, writer=writer_of(folder))
         super().__init__(folder, snapshots=self.snapshots)
 
     def take(self) -> Snapshot:
@@ -363,7 +365,7 @@ def test_a_folder_that_is_a_file_and_a_url_that_nothing_knows(tmp_path: Path) ->
     with pytest.raises(FailedPrecondition) as raised:
         SnapshotLocation("nosuch://bucket")
     assert raised.value.reason == "BAD_SNAPSHOT_URL"
-    nowhere = Snapshots(None, kept=1)
+    nowhere = Snapshots(None, kept=1, writer="")
     with snapped(tmp_path / "data", tmp_path.as_uri()) as it:
         with pytest.raises(FailedPrecondition) as raised:
             nowhere.submit(it.collection, it.store, it.books.shards)
@@ -394,6 +396,65 @@ def test_snapshots_of_a_deleted_collection_are_deleted(tmp_path: Path, url: str)
         it.snapshots.forget("default", "books", generation, it.store)
     # Closing waits for it.
     assert objects(url) == objects(url, "manifests") == {}
+
+
+def test_a_snapshot_that_meets_the_deletion_of_its_collection_leaves_nothing(
+    tmp_path: Path, url: str
+) -> None:
+    with snapped(tmp_path / "data", url) as it:
+        filled(it)
+        collection, shards = it.collection, it.books.shards
+        generation = it.store.delete_collection("default", "books").result()
+        it.snapshots.forget("default", "books", generation, it.store)
+        # It was asked for before, and comes after.
+        with pytest.raises(NotFound):
+            it.snapshots.submit(collection, it.store, shards).result()
+    assert objects(url) == objects(url, "manifests") == {}
+
+
+def test_a_copy_of_a_store_deletes_no_snapshot_of_the_original(tmp_path: Path, url: str) -> None:
+    with snapped(tmp_path / "data", url) as it:
+        live = filled(it)
+        originals = [it.take().name, it.take().name]
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    with snapped(tmp_path / "copy", url) as it:
+        it.index([f"more{at}" for at in range(900)], seed=3)
+        it.seal()
+        copies = [it.take().name for _ in range(KEPT + 1)]
+        names = {Path(path).name for path in objects(url, "manifests")}
+        assert names == {*originals, *copies[-KEPT:]}
+        generation = it.store.delete_collection("default", "books").result()
+        it.snapshots.forget("default", "books", generation, it.store)
+    assert {Path(path).name for path in objects(url, "manifests")} == set(originals)
+    lose_segments(tmp_path / "data")
+    before = restored()
+    with snapped(tmp_path / "data", url) as it:
+        assert restored() - before == 2
+        assert it.search(queries(8), 30, exact=True) == oracle(live, queries(8), 30)
+
+
+def test_a_location_that_hangs_is_asked_once_and_does_not_hold_up_the_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = (tmp_path / "snapshots").as_uri()
+    with snapped(tmp_path / "data", url) as it:
+        live = filled(it)
+        it.take()
+    lose_segments(tmp_path / "data")
+    back, asked = threading.Event(), []
+
+    def hanging(self: SnapshotLocation, name: str) -> Iterator[bytes]:
+        asked.append(name)
+        back.wait()
+        yield b""
+
+    monkeypatch.setattr(SnapshotLocation, "_chunks", hanging)
+    monkeypatch.setattr("services.retriever.snapshots.location.PATIENCE_SECONDS", 0.05)
+    refused_before = refused()
+    with snapped(tmp_path / "data", url) as it:
+        assert it.search(queries(8), 30, exact=True) == oracle(live, queries(8), 30)
+    assert refused() - refused_before == len(asked) == 1
+    back.set()
 
 
 def test_closing_does_not_wait_for_a_long_snapshot(

@@ -11,6 +11,7 @@ import pytest
 from services.retriever import build, document_updates
 from services.retriever.index_kinds import SegmentPlan
 from services.retriever.snapshots.location import SnapshotLocation
+from services.retriever.snapshots.retention import writer_of
 from services.retriever.snapshots.snapshots import Snapshots
 from services.retriever.store.sqlite.store import SqliteStore
 from services.retriever.sweeper import Sweeper
@@ -39,7 +40,8 @@ def test_snapshots_at_an_interval_go_on_after_any_failure(tmp_path: Path) -> Non
             raise ValueError("of no kind that is expected")
         again.set()
 
-    snapshots = Snapshots(SnapshotLocation((tmp_path / "snapshots").as_uri()), kept=1)
+    location = SnapshotLocation((tmp_path / "snapshots").as_uri())
+    snapshots = Snapshots(location, kept=1, writer=writer_of(tmp_path))
     snapshots.start(0.001, take_all)
     try:
         assert again.wait(WAIT_SECONDS)

@@ -10,10 +10,13 @@ from typing import BinaryIO, Protocol, cast
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from services.retriever.snapshots.impatience import impatient
 from sirdar.errors import DataLoss, FailedPrecondition, ResourceExhausted, SirdarError, Unavailable
 
 CHUNK_BYTES = 4 * 2**20
 """What is in memory of a file at a time."""
+
+PATIENCE_SECONDS = 20.0
 
 # Object stores take parts of at least 5 MiB.
 _PART_BYTES = 8 * 2**20
@@ -88,7 +91,11 @@ class SnapshotLocation:
             upload.commit()
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """The content of an object, as the location gives it."""
+        """The content of an object, as the location gives it. Raises Unavailable where it gives
+        nothing for `PATIENCE_SECONDS`: who opens a shard does not wait for ever."""
+        return impatient(self._chunks(name), PATIENCE_SECONDS)
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
         with self._translated(), self._open(name) as content:
             while chunk := content.read(CHUNK_BYTES):
                 yield chunk

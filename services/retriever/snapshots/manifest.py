@@ -13,7 +13,8 @@ FORMAT_VERSION = 1
 MAX_MANIFEST_BYTES = 256 * 2**20
 """Bitmaps of what is live in a billion vectors fit."""
 
-_NAME = re.compile(r"(\d{20})-([0-9a-f]{32})\.json")
+# The writer is not in the names of snapshots of before 1.0.
+_NAME = re.compile(r"(?P<taken>\d{20})(-(?P<writer>[0-9a-f]{16}))?-(?P<digest>[0-9a-f]{32})\.json")
 
 
 class SnapshotShard(BaseModel):
@@ -69,16 +70,17 @@ class SnapshotManifest(BaseModel):
     def size_bytes(self) -> int:
         return sum(file.bytes for shard in self.shards for file in shard.files)
 
-    def named(self) -> tuple[str, bytes]:
-        """The name, which has the content's checksum, and the content."""
+    def named(self, writer: str) -> tuple[str, bytes]:
+        """The name, which has who wrote it and the content's checksum, and the content."""
         content = self.model_dump_json(indent=1).encode()
-        return f"{self.taken_ns:020d}-{xxhash.xxh3_128_hexdigest(content)}.json", content
+        digest = xxhash.xxh3_128_hexdigest(content)
+        return f"{self.taken_ns:020d}-{writer}-{digest}.json", content
 
     @classmethod
     def parse(cls, name: str, content: bytes) -> "SnapshotManifest":
         """Raises DataLoss where it is cut, changed, or of a format that we do not know."""
         match = _NAME.fullmatch(name)
-        if match is None or match[2] != xxhash.xxh3_128_hexdigest(content):
+        if match is None or match["digest"] != xxhash.xxh3_128_hexdigest(content):
             raise DataLoss(f"the snapshot {name} is damaged")
         try:
             return cls.model_validate_json(content)
@@ -89,7 +91,13 @@ class SnapshotManifest(BaseModel):
 def taken_ns(name: str) -> int:
     """When a snapshot was taken, from its name; 0 where that is not one."""
     match = _NAME.fullmatch(name)
-    return int(match[1]) if match else 0
+    return int(match["taken"]) if match else 0
+
+
+def is_by(name: str, writer: str) -> bool:
+    """Whether it is the name of a snapshot of this writer."""
+    match = _NAME.fullmatch(name)
+    return match is not None and match["writer"] == writer
 
 
 def object_name(file: SegmentFile) -> str:

@@ -11,14 +11,22 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from services.retriever.shard import Shard
 from services.retriever.shard_folder import ShardFolder
+from services.retriever.snapshots.impatience import HANGS
 from services.retriever.snapshots.layout import Layout
 from services.retriever.snapshots.location import SnapshotLocation
 from services.retriever.snapshots.manifest import SnapshotOf
 from services.retriever.snapshots.restoring import restore
-from services.retriever.snapshots.taking import Snapshot, keep_last, read_manifest, take
+from services.retriever.snapshots.retention import delete_all, keep_last
+from services.retriever.snapshots.taking import Snapshot, read_manifest, take
 from services.retriever.store.interface import Store
 from services.retriever.store.records import Collection, Generation
-from sirdar.errors import FailedPrecondition, ResourceExhausted, SirdarError, Unavailable
+from sirdar.errors import (
+    FailedPrecondition,
+    NotFound,
+    ResourceExhausted,
+    SirdarError,
+    Unavailable,
+)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -47,10 +55,14 @@ _MAX_WAITING = 16
 class Snapshots:
     """One snapshot is taken at a time, in a thread of its own."""
 
-    def __init__(self, location: SnapshotLocation | None, *, kept: int) -> None:
-        """`location` None: there are none. The last `kept` of a collection are kept."""
+    def __init__(self, location: SnapshotLocation | None, *, kept: int, writer: str) -> None:
+        """`location` None: there are none. The last `kept` of a collection are kept; only what
+        `writer` took is ever deleted."""
         self._location = location
         self._kept = kept
+        self._writer = writer
+        # It did not answer when a shard was opened: the next ones do not ask.
+        self._hangs = False
         self._suspects: set[str] = set()
         # The manifests of the shards in the last snapshot of each generation.
         self._last: dict[int, tuple[str, ...]] = {}
@@ -119,7 +131,7 @@ class Snapshots:
 
         def delete() -> None:
             try:
-                location.delete_folder(layout.folder)
+                delete_all(location, layout, self._writer)
             except SirdarError as error:
                 log.warning("snapshots of a deleted collection stay", error=error.message)
 
@@ -134,7 +146,7 @@ class Snapshots:
         logged, and the next older one is tried: the store has everything.
         """
         location = self._location
-        if location is None:
+        if location is None or self._hangs:
             return False
         of = SnapshotOf.collection(collection, store.identity())
         layout = Layout(of.store, collection.generation)
@@ -155,6 +167,9 @@ class Snapshots:
                 log.warning(
                     "a snapshot cannot be used", snapshot=name, shard=number, error=str(error)
                 )
+                if isinstance(error, SirdarError) and error.reason == HANGS:
+                    self._hangs = True
+                    return False
             else:
                 RESTORED.inc()
                 log.info("restored a shard", snapshot=name, shard=number)
@@ -189,12 +204,37 @@ class Snapshots:
         store: Store,
         folders: list[ShardFolder],
     ) -> Snapshot:
+        """As `_take_one`; raises NotFound, and leaves nothing, where the collection was deleted
+        meanwhile: what deletes its snapshots may have been here before."""
+        try:
+            return self._take_one(location, collection, store, folders)
+        finally:
+            if _is_gone(collection, store):
+                delete_all(location, Layout(store.identity(), collection.generation), self._writer)
+                raise NotFound(
+                    f"the collection {collection.namespace}/{collection.name} was deleted",
+                    reason="COLLECTION_NOT_FOUND",
+                )
+
+    def _take_one(
+        self,
+        location: SnapshotLocation,
+        collection: Collection,
+        store: Store,
+        folders: list[ShardFolder],
+    ) -> Snapshot:
         identity = store.identity()
         try:
             with SECONDS.time():
                 before = tuple(_manifest(folder) for folder in folders)
                 snapshot = take(
-                    location, collection, identity, folders, self._suspects, self._closing
+                    location,
+                    collection,
+                    identity,
+                    folders,
+                    self._suspects,
+                    self._closing,
+                    writer=self._writer,
                 )
                 known = [*store.snapshots(collection.generation), snapshot.name][-self._kept :]
                 store.keep_snapshots(collection.generation, known).result()
@@ -210,11 +250,19 @@ class Snapshots:
         self._last[collection.generation.key] = before
         TAKEN.labels(collection.namespace, collection.name).set(time.time())
         try:
-            keep_last(location, Layout(identity, collection.generation), known)
+            keep_last(location, Layout(identity, collection.generation), known, self._writer)
         except SirdarError as error:
             # Also one of the kept that cannot be read; they are fewer after the next ones.
             log.warning("old snapshots stay", error=error.message)
         return snapshot
+
+
+def _is_gone(collection: Collection, store: Store) -> bool:
+    try:
+        now = store.collection(collection.namespace, collection.name)
+    except NotFound:
+        return True
+    return now.generation.key != collection.generation.key
 
 
 def _manifest(folder: ShardFolder) -> str:

@@ -41,6 +41,8 @@ def take(
     folders: Sequence[ShardFolder],
     suspects: set[str],
     closing: Event,
+    *,
+    writer: str,
 ) -> Snapshot:
     """Uploads what is not there yet, and the manifest when all else is.
 
@@ -79,7 +81,7 @@ def take(
         taken_ns=max(time.time_ns(), latest + 1),
         shards=tuple(shards),
     )
-    name, text = manifest.named()
+    name, text = manifest.named(writer)
     path = f"{layout.manifests}/{name}"
     location.put(path, (text,))
     return Snapshot(
@@ -94,27 +96,6 @@ def read_manifest(location: SnapshotLocation, layout: Layout, name: str) -> Snap
     """Raises what `SnapshotLocation` raises, DataLoss."""
     content = location.read(f"{layout.manifests}/{name}", MAX_MANIFEST_BYTES)
     return SnapshotManifest.parse(name, content)
-
-
-def keep_last(location: SnapshotLocation, layout: Layout, keep: Sequence[str]) -> None:
-    """Deletes every other snapshot of the generation, then what none of those kept has.
-
-    Called while no snapshot of the generation is being taken. Where one of
-    `keep` cannot be read, its files are not known and all stay.
-    """
-    kept: set[str] = set()
-    for name in keep:
-        manifest = read_manifest(location, layout, name)
-        kept.update(object_name(file) for shard in manifest.shards for file in shard.files)
-    gone = [
-        f"{layout.manifests}/{name}"
-        for name in location.names(layout.manifests)
-        if name not in keep
-    ]
-    location.delete(gone)
-    location.delete(
-        [f"{layout.objects}/{name}" for name in location.names(layout.objects) if name not in kept]
-    )
 
 
 def _upload(

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import sys
 import time
 from asyncio.subprocess import Process
@@ -20,6 +19,7 @@ from tests.rpc.retriever_calls import Stub, connect
 START_SECONDS = 120.0
 STOP_SECONDS = 120.0
 _POLL_SECONDS = 0.02
+_SERVING = re.compile(r"serving\s.*address=\S+:(\d+)\s")
 # A fault that nobody expected: a traceback, a shard that stopped answering.
 _UNEXPECTED = re.compile(r"Traceback \(most recent call last\)|a shard failed|Segmentation fault")
 
@@ -47,18 +47,17 @@ class RetrieverProcess:
         await self.close()
         self._starts += 1
         started = time.monotonic()
-        port = _free_port()
         options = [f"--{name}={value}" for name, value in self._settings.items()]
         with self.log.open("wb") as log:
             self._child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.retriever", f"--port={port}"),
+                *(sys.executable, "-m", "services.retriever", "--port=0"),
                 *(f"--data-folder={self.folder}", *options),
                 env=os.environ | {"SIRDAR_RETRIEVER_METRICS_PORT": "0", "PYTHONFAULTHANDLER": "1"},
                 stdout=log,
                 stderr=log,
             )
-        # A channel that is refused once waits for a second before it tries again.
-        while not _listens(port):
+        # One that was free before it starts may be another's by then.
+        while (port := self._port()) is None:
             await self._not_yet(started)
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         stub = connect(self._channel)
@@ -69,6 +68,11 @@ class RetrieverProcess:
             except grpc.aio.AioRpcError:
                 await self._not_yet(started)
         return stub
+
+    def _port(self) -> int | None:
+        """Where it serves, once it does."""
+        found = _SERVING.search(self.log.read_text(errors="replace"))
+        return int(found[1]) if found else None
 
     async def kill(self) -> None:
         """SIGKILL."""
@@ -126,14 +130,3 @@ class RetrieverProcess:
         if time.monotonic() - started > START_SECONDS:
             raise Violation(f"the retriever does not start; see {self.log}")
         await asyncio.sleep(_POLL_SECONDS)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
