@@ -1,5 +1,6 @@
 """Runs the retriever: `python -m services.retriever`."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -34,6 +35,11 @@ async def _servicer(settings: RetrieverSettings) -> AsyncIterator[RetrieverServi
             yield ReplicaServicer(retriever, settings, follower)
 
 
+# A search takes the interpreter back after every call of FAISS: beside writes it would wait 5 ms
+# each time, Python's default. The p99 beside 6,500 writes/s went from 19 to 14 times that of idle.
+_SWITCH_SECONDS = 0.0005
+
 if __name__ == "__main__":
+    sys.setswitchinterval(_SWITCH_SECONDS)
     bound_heap()
     run("retriever", RetrieverSettings, wire)

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.retriever.catalog import Catalog, OpenCollection
+from services.retriever.deliveries import Deliveries
 from services.retriever.filters.conditions import Condition
 from services.retriever.filters.deletion import FilterDeletion, delete_matching
 from services.retriever.index_trial import check as check_index
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.lexical.search import LexicalSearcher, WordAnswer, WordSearch
+from services.retriever.pacing import WritePace
 from services.retriever.recall.auditor import Auditor
 from services.retriever.search import SearchAnswer, Searcher, SearchRequest
 from services.retriever.settings import RetrieverSettings
@@ -146,6 +148,8 @@ class Retriever:
         self._snapshots = background.snapshots
         self._store = store
         self._searcher = searcher
+        self._deliveries = Deliveries()
+        self._pace = WritePace()
         self._words = words
         self._indexer = background.indexer
         self._max_lexical_behind = settings.max_lexical_behind
@@ -235,7 +239,18 @@ class Retriever:
                 reason="LEXICAL_BEHIND",
                 retry_after=timedelta(seconds=1),
             )
+        await self._slow_down(collection)
         return await asyncio.wrap_future(self._store.write_documents(collection.generation, writes))
+
+    async def _slow_down(self, collection: OpenCollection) -> None:
+        """Half of the time that the caller gives at most."""
+        components = collection.unsealed_vectors() * collection.generation.space.dimensions
+        seconds = self._pace.delay_seconds(components)
+        until = deadline()
+        if until is not None:
+            seconds = min(seconds, max(0.0, (until - time.monotonic()) / 2))
+        if seconds:
+            await asyncio.sleep(seconds)
 
     async def update(
         self, generation: Generation, patches: Sequence[DocumentPatch]
@@ -304,6 +319,7 @@ class Retriever:
 
     async def search(self, collection: OpenCollection, search: PassageSearch) -> CoveredAnswer:
         """Raises DeadlineExceeded, ResourceExhausted."""
+        self._pace.searched()
         asked = [collection.shards[number] for number in search.shards] or collection.shards
         shards = tuple(shard for shard in asked if shard.state is ShardState.READY)
         await self._await_consistency(collection.generation, shards, search)
@@ -332,7 +348,7 @@ class Retriever:
             ids_only=search.ids_only,
             condition=search.condition,
         )
-        return await asyncio.wrap_future(self._searcher.submit(request))
+        return await self._deliveries.result(self._searcher.submit(request))
 
     async def _search_words(self, shards: tuple[Shard, ...], search: PassageSearch) -> WordAnswer:
         condition = search.condition

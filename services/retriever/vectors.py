@@ -38,8 +38,10 @@ def decode(
         array = np.empty((len(vectors), dimensions), np.float32)
         for row, vector in zip(array, vectors, strict=True):
             row[:] = np.frombuffer(vector.data, _DTYPES[vector.dtype])
+    if generation.similarity is Similarity.COSINE:
+        return _unit_length(array, fields)
     _check_finite(array, fields)
-    return _unit_length(array, fields) if generation.similarity is Similarity.COSINE else array
+    return array
 
 
 def as_stored(array: NDArray[np.float32], fields: Sequence[str]) -> NDArray[np.float16]:
@@ -75,12 +77,14 @@ def _check_finite(array: NDArray[np.float32], fields: Sequence[str]) -> None:
 
 
 def _unit_length(array: NDArray[np.float32], fields: Sequence[str]) -> NDArray[np.float32]:
-    # In float64, where the squares of no float32 overflow or vanish.
-    norms = np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64))
-    zero = norms == 0
-    if zero.any():
+    # In float64, where the squares of no float32 overflow or vanish: the length of what is finite
+    # is finite, and of nothing else.
+    wide = array.astype(np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    if not (norms > 0).all() or not np.isfinite(norms).all():
+        _check_finite(array, fields)
         raise InvalidArgument.field(
-            fields[int(zero.argmax())], "must not be zero under cosine similarity"
+            fields[int((norms == 0).argmax())], "must not be zero under cosine similarity"
         )
-    unit: NDArray[np.float32] = (array / norms[:, None]).astype(np.float32)
+    unit: NDArray[np.float32] = (wide / norms[:, None]).astype(np.float32)
     return unit
