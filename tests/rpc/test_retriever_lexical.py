@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
+from services.retriever.lexical.index import LexicalIndex
 from sirdar.errors import InvalidArgument, ResourceExhausted, Unimplemented
 from sirdar.v1 import collection_pb2, common_pb2
 from sirdar.v1 import retriever_pb2 as pb
@@ -340,6 +342,30 @@ async def test_writes_far_ahead_of_their_words_are_refused(
         # The failure is tried again after a second; then what was missed is read from the store.
         assert len(await found(stub, "apple")) == 10
         await write(stub, *writes[:1])
+
+
+async def test_words_are_built_again_after_a_commit_that_failed(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tantivy loses some of what it has, sometimes, when the disk is full in the midst of one."""
+    await write(stub, said("a", "apple"))
+    assert await found(stub, "apple") == ["a"]
+    rebuilt = "sirdar_retriever_lexical_rebuilds_total"
+    before = REGISTRY.get_sample_value(rebuilt) or 0.0
+    commit = LexicalIndex.commit
+    failures: list[Path] = []
+
+    def full_disk(self: LexicalIndex) -> None:
+        commit(self)
+        if not failures:
+            failures.append(self.path)
+            raise ValueError("No space left on device")
+
+    monkeypatch.setattr(LexicalIndex, "commit", full_disk)
+    await write(stub, said("b", "apple"))
+    assert await caught_up(stub) == ["a", "b"]
+    assert len(failures) == 1
+    assert REGISTRY.get_sample_value(rebuilt) == before + 1
 
 
 @pytest.fixture

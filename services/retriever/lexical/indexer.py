@@ -184,6 +184,9 @@ class Indexer:
     def _step(self, shard: LexicalShard) -> None:
         """Writes some changes, and commits when it is due."""
         assert self._store is not None
+        if shard.suspect:
+            # Only now: until the retry searches have gone on with the last commit.
+            self._rebuild(shard)
         taken = shard.take(self._store, _STEP_CHANGES)
         with self._changed:
             self._waiting_bytes -= taken.freed_bytes
@@ -246,8 +249,8 @@ class Indexer:
 
     def _try(self, shard: LexicalShard, work: Callable[[LexicalShard], None]) -> None:
         """Whatever goes wrong (a full disk, a damaged file), searches go on with the last
-        commit, and what is missing is written again for as long as it takes. Called with
-        `writing`."""
+        commit, and what is missing is written again for as long as it takes; all of it after a
+        commit that failed. Called with `writing`."""
         try:
             work(shard)
         except Exception as error:

@@ -56,6 +56,8 @@ class LexicalShard:
         # When it is tried again after a failure, on time.monotonic().
         self.retry_at = 0.0
         self.retry_seconds = 0.0
+        # A commit failed: tantivy may have lost deletions or documents of what it keeps.
+        self.suspect = False
         self._lock = Lock()
         self._waiting: deque[TextChange] = deque()
         self._waiting_bytes = 0
@@ -77,6 +79,7 @@ class LexicalShard:
 
     def rebuild(self) -> None:
         """Starts from nothing. Called with `writing`."""
+        self.suspect = False
         self.index.remove()
         before, self.visible = self.visible, AppliedSeq()
         self._start(0, self.committed_seq)
@@ -204,7 +207,11 @@ class LexicalShard:
     def commit(self) -> None:
         """Makes what was written durable; `show` comes next. Called with `writing`."""
         started = time.monotonic()
-        self.index.commit()
+        try:
+            self.index.commit()
+        except BaseException:
+            self.suspect = True
+            raise
         self._first_uncommitted_at = None
         self.index.record(self._written_seq)
         self._recorded_seq = self._written_seq
