@@ -26,6 +26,6 @@ def test_nobody_waits_without_searches(clock: list[float]) -> None:
 def test_the_wait_grows_with_what_is_not_sealed_and_is_bounded(clock: list[float]) -> None:
     pace = WritePace()
     pace.searched()
-    waits = [pace.delay_seconds(rows * 384) for rows in (0, 25_000, 40_000, 60_000, 10**7)]
+    waits = [pace.delay_seconds(rows * 384) for rows in (0, 40_000, 50_000, 60_000, 10**7)]
     assert waits[:2] == [0.0, 0.0]
     assert 0.0 < waits[2] < waits[3] < waits[4] == 1.0
