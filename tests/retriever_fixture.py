@@ -1,24 +1,31 @@
-"""Makes a data folder to keep for the versions that come: `python -m tests.retriever_fixture`.
+"""Makes data folders to keep for the versions that come.
 
-To be run once for each format of the store, with the last code that writes it;
-`tests/rpc/test_retriever_formats.py` opens what it made from then on.
+`python -m tests.retriever_fixture`, to be run once for each format of the store with the last
+code that writes it; `tests/rpc/test_retriever_formats.py` opens what it made from then on.
+`python -m tests.retriever_fixture quantized`, once for each format of segments;
+`tests/unit/test_retriever_index_kinds.py` opens it.
 """
 
 import asyncio
 import json
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from services.retriever.segment_manifest import FORMAT_VERSION as SEGMENTS_VERSION
 from services.retriever.store.sqlite.schema import FORMAT_VERSION
 from sirdar.v1 import document_pb2
 from sirdar.v1 import retriever_pb2 as pb
-from tests.rpc.retriever_calls import FINGERPRINT, Stub, create, document_write, retriever
+from tests.rpc.retriever_calls import FINGERPRINT, Stub, create, document_write, retriever, write
 
 DOCUMENTS = 90
 _COLLECTIONS = {"books": "hnsw", "exact": "flat"}
+QUANTIZED_COLLECTIONS = ("hnsw_sq8", "ivf_sq8", "ivf_pq")
+_QUANTIZED_ROWS = 2100
+_PASSAGES = 50
 FOLDER = Path(__file__).parent / "fixtures"
 
 
@@ -81,9 +88,26 @@ async def make(folder: Path) -> None:
     (folder / "expected.json").write_text(json.dumps(expected, indent=0, sort_keys=True))
 
 
+async def make_quantized(folder: Path) -> None:
+    """Collections of few documents with many passages, one sealed segment each."""
+    async with retriever(folder, seal_vectors=_QUANTIZED_ROWS) as stub:
+        for kind in QUANTIZED_COLLECTIONS:
+            await create(stub, kind, index_kind=kind, shards=1)
+            for at in range(_QUANTIZED_ROWS // _PASSAGES + 2):
+                text = f"text of {at}"
+                item = document_write(f"d{at}", text, spans=[(0, len(text))] * _PASSAGES)
+                await write(stub, item, collection=kind)
+            gone = pb.RetrieverServiceDeleteDocumentsRequest(collection=kind, document_ids=["d1"])
+            await stub.DeleteDocuments(gone)
+        await _sealed(stub)
+    (folder / "LOCK").unlink()
+
+
 if __name__ == "__main__":
+    quantized = sys.argv[1:] == ["quantized"]
     with tempfile.TemporaryDirectory() as made:
-        asyncio.run(make(Path(made)))
-        with tarfile.open(FOLDER / f"retriever-format-{FORMAT_VERSION}.tar.gz", "w:gz") as archive:
+        asyncio.run((make_quantized if quantized else make)(Path(made)))
+        name = f"quantized-{SEGMENTS_VERSION}" if quantized else f"format-{FORMAT_VERSION}"
+        with tarfile.open(FOLDER / f"retriever-{name}.tar.gz", "w:gz") as archive:
             for path in sorted(Path(made).rglob("*")):
                 archive.add(path, path.relative_to(made), recursive=False)

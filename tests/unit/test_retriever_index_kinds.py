@@ -1,9 +1,11 @@
 """Index kinds: what each finds, survives and refuses; merges; formats of the manifest."""
 
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,9 @@ from services.retriever.sealer import Sealer
 from services.retriever.segment_build import Build
 from services.retriever.shard import Shard
 from services.retriever.shard_folder import ShardFolder
+from services.retriever.view_search import search_views
 from sirdar.errors import InvalidArgument
-from tests.retriever_fixture import FOLDER
+from tests.retriever_fixture import FOLDER, QUANTIZED_COLLECTIONS
 from tests.unit.test_retriever_shards import Opened, by_document, opened, oracle, queries
 
 QUANTIZED = ("hnsw_sq8", "ivf_sq8", "ivf_pq", "HNSW16,SQ8", "IVF32,SQ8", "SQ8")
@@ -96,6 +99,65 @@ def test_no_damaged_file_of_a_quantized_segment_is_served(
         assert it.search(queries(8), 30, exact=True) == oracle(live, queries(8), 30)
         it.seal()
         assert it.search(queries(8), 30, exact=True) == oracle(live, queries(8), 30)
+
+
+@pytest.mark.parametrize("kind", ["ivf_sq8", "ivf_pq"])
+def test_no_damaged_file_of_clustered_segments_is_served(tmp_path: Path, kind: str) -> None:
+    ids = [f"d{at}" for at in range(2400)]
+    (tmp_path / "whole").mkdir()
+    with opened(tmp_path / "whole", kind) as it:
+        live = by_document(ids, it.index(ids, seed=8))
+        it.seal()
+        assert kind in {item.kind for shard in it.books.shards for item in shard.sealed_summaries()}
+        folder = it.books.shards[0].folder.path.relative_to(tmp_path / "whole")
+    wanted = oracle(live, queries(4), 30)
+    endings = (".faiss", ".fp16.faiss", ".npy")
+    for number, (ending, damage) in enumerate(product(endings, ("flip", "cut", "exchange"))):
+        here = shutil.copytree(tmp_path / "whole", tmp_path / str(number))
+        file = max(named(here / folder, ending), key=lambda file: file.stat().st_size)
+        content = bytearray(file.read_bytes())
+        if damage == "exchange":
+            other = named((here / folder).parent / "1", ending)
+            content = bytearray(max(other, key=lambda file: file.stat().st_size).read_bytes())
+        elif damage == "cut":
+            del content[len(content) * 2 // 3 :]
+        else:
+            content[len(content) * 2 // 3] ^= 4
+        file.write_bytes(content)
+        with opened(here, kind) as it:
+            sealed = [item.kind for item in it.books.shards[0].sealed_summaries()]
+            assert kind not in sealed, (ending, damage)
+            assert it.search(queries(4), 30, exact=True) == wanted, (ending, damage)
+        shutil.rmtree(here)
+
+
+def test_quantized_segments_of_the_format_of_the_fixture_are_served_without_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(FOLDER / "retriever-quantized-4.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+
+    def no_build(self: Sealer, shard: Shard, build: Build) -> None:
+        raise AssertionError("a build")
+
+    monkeypatch.setattr(Sealer, "_seal", no_build)
+    it = Opened(tmp_path)
+    try:
+        for kind in QUANTIZED_COLLECTIONS:
+            (shard,) = it.catalog.get("default", kind).shards
+            assert [item.kind for item in shard.sealed_summaries()] == [kind]
+            changes = list(it.store.changes(shard.generation, 0, 0))
+            ids = np.concatenate([change.passage_ids for change in changes])
+            rows = np.concatenate([change.vectors for change in changes if len(change.passage_ids)])
+            assert len(ids) == sum(part.rows - part.dead for part in shard.view.segments) > 2000
+            asked = rows[::97].astype(np.float32)
+            best = ids[np.argmax(asked @ rows.astype(np.float32).T, axis=1)].tolist()
+            for exact in (True, False):
+                found = search_views([shard.view], asked, 10, exact)
+                hits = [item.ids[0] == one for item, one in zip(found, best, strict=True)]
+                assert sum(hits) >= (len(hits) if exact else 0.9 * len(hits)), (kind, exact)
+    finally:
+        it.close()
 
 
 def test_a_kind_that_wants_more_rows_than_there_are_gets_another_and_says_so(
