@@ -11,9 +11,9 @@ from gateway.pipeline.search import SearchPipeline
 from gateway.search_streams import SearchStreams
 from gateway.searches import Searches
 from gateway.settings import GatewaySettings
+from gateway.similarity import TextSimilarity
 from gateway.stored_documents import StoredDocuments
 from services.runtime.drain import Drain
-from sirdar.errors import Unimplemented
 from sirdar.v1 import search_pb2, search_pb2_grpc
 
 SERVICE = search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
@@ -33,6 +33,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         pipeline = SearchPipeline(settings, catalog, embedder, retriever, reranker)
         self._searches = Searches(settings, pipeline)
         self._search_streams = SearchStreams(settings, drain, self._searches)
+        self._similarity = TextSimilarity(settings, embedder, reranker)
         self._indexing = IndexStreams(settings, drain, catalog, embedder, retriever)
         self._documents = StoredDocuments(settings, retriever)
         self._collections = Collections(embedder, retriever, catalog, limit_seconds)
@@ -56,7 +57,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     async def ComputeSimilarity(
         self, request: search_pb2.ComputeSimilarityRequest, context: Any
     ) -> search_pb2.ComputeSimilarityResponse:
-        raise Unimplemented("ComputeSimilarity is not served yet")
+        return await self._similarity.compute(request)
 
     async def IndexDocuments(
         self, request_iterator: Any, context: Any

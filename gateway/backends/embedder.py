@@ -77,11 +77,22 @@ class Embedder(Tier):
         limit_seconds: float,
     ) -> list[embedder_pb2.TextEmbedding]:
         """A float32 vector, or an error, for each text, in order."""
+        embeddings, _ = await self.embed_in_space(texts, model, prompt, limit_seconds)
+        return embeddings
+
+    async def embed_in_space(
+        self,
+        texts: Sequence[str],
+        model: common_pb2.ModelRef,
+        prompt: embedder_pb2.InputType.ValueType,
+        limit_seconds: float,
+    ) -> tuple[list[embedder_pb2.TextEmbedding], common_pb2.EmbeddingSpace]:
+        """The same, and the space that they are in."""
         request = embedder_pb2.EmbedTextsRequest(
             model=model, texts=texts, input_type=prompt, dtype=common_pb2.DTYPE_FLOAT32
         )
         response = await self.call(self._stub.EmbedTexts, request, limit_seconds)
-        return list(response.embeddings)
+        return list(response.embeddings), response.space
 
     async def embed_documents(
         self,

@@ -94,7 +94,7 @@ class Retrieval:
             else:
                 fetched, skipped = await self._fetch_all(targets, widening, limit_seconds)
         pool = Pool()
-        found = [self._rankings(pool, one, len(targets) > 1) for one in fetched]
+        found = [self._rankings(pool, one) for one in fetched]
         if len(found) == 1:
             rankings: Mapping[int, Ranking] = found[0]
         else:
@@ -179,7 +179,7 @@ class Retrieval:
         except InvalidArgument as error:
             raise _in_the_request(error, self._query, prefetch) from error
 
-    def _rankings(self, pool: Pool, fetched: Fetched, several: bool) -> dict[int, Ranking]:
+    def _rankings(self, pool: Pool, fetched: Fetched) -> dict[int, Ranking]:
         rankings: dict[int, Ranking] = {}
         for prefetch, response in zip(self._prefetches, fetched.responses, strict=True):
             if response is not None:
@@ -188,7 +188,7 @@ class Retrieval:
                     fetched.target.queries(prefetch),
                     prefetch,
                     response,
-                    collection=fetched.target.name if several else None,
+                    collection=fetched.target.name if self._query.several else None,
                     without=self._query.like,
                 )
         return rankings

@@ -1,0 +1,334 @@
+"""What a request becomes: a graph of stages, as few calls, or a refusal that names the field."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gateway.pipeline.fusion_plan import SearchMode
+from gateway.pipeline.plan import Plan, Texts, plan_search
+from gateway.pipeline.prefetch import prefetches
+from gateway.pipeline.request import read_query
+from gateway.pipeline.rerank_plan import server_rerank
+from gateway.settings import GatewaySettings
+from sirdar.errors import InvalidArgument
+from sirdar.v1 import collection_pb2, common_pb2, filter_pb2, query_pb2, search_pb2
+
+SETTINGS = GatewaySettings(reranker_address="127.0.0.1:1")
+
+DENSE = query_pb2.QueryStage(name="dense", dense=query_pb2.DensePrefetch())
+LEXICAL = query_pb2.QueryStage(name="lexical", lexical=query_pb2.LexicalPrefetch())
+
+
+def stage(name: str, inputs: str, **kind: Any) -> query_pb2.QueryStage:
+    return query_pb2.QueryStage(name=name, inputs=inputs.split(), **kind)
+
+
+def fuse(name: str = "fuse", inputs: str = "dense lexical", **how: Any) -> query_pb2.QueryStage:
+    return stage(name, inputs, fuse=query_pb2.FuseStage(**how))
+
+
+def collapse(inputs: str = "fuse") -> query_pb2.QueryStage:
+    return stage("collapse", inputs, collapse=query_pb2.CollapseStage())
+
+
+def planned(mode: SearchMode = SearchMode.HYBRID, **request: Any) -> Plan:
+    asked = search_pb2.SearchRequest(collection="notes", query="words", **request)
+    query = read_query(asked, SETTINGS)
+    return plan_search(query, mode, collection_pb2.RerankSettings(), server_rerank(SETTINGS))
+
+
+def names(plan: Plan) -> list[str]:
+    return [node.name for node in plan.graph.nodes]
+
+
+def test_a_request_without_stages_is_the_graph_that_a_caller_could_write() -> None:
+    rerank = stage("rerank", "collapse", rerank=query_pb2.RerankStage())
+    written = planned(stages=[DENSE, LEXICAL, fuse(), collapse(), rerank])
+    usual = planned()
+    assert names(usual) == names(written) == ["dense", "lexical", "fuse", "collapse", "rerank"]
+    assert [node.inputs for node in usual.graph.nodes] == [
+        node.inputs for node in written.graph.nodes
+    ]
+    assert (usual.count, usual.candidates, usual.texts) == (
+        written.count,
+        written.candidates,
+        written.texts,
+    )
+    assert usual is planned()
+
+
+def test_the_order_of_stages_in_a_request_does_not_matter() -> None:
+    plan = planned(stages=[collapse(), fuse(), LEXICAL, DENSE])
+    assert names(plan) == ["lexical", "dense", "fuse", "collapse"]
+    assert plan.graph.nodes[2].inputs == (1, 0)
+
+
+def test_every_shorthand_field_adds_its_stage() -> None:
+    plan = planned(
+        diversify=query_pb2.Diversity(),
+        group=query_pb2.Grouping(field="kind"),
+        threshold=query_pb2.ScoreThreshold(score=0),
+    )
+    assert names(plan)[3:] == ["collapse", "rerank", "cut", "diversify", "group"]
+    assert plan.vectors
+    passages = planned(SearchMode.DENSE, unit=query_pb2.SEARCH_UNIT_PASSAGES)
+    assert names(passages) == ["dense", "rerank"]
+    assert passages.texts is Texts.ALL
+
+
+def test_one_list_needs_the_text_of_the_best_alone() -> None:
+    off = {"rerank": collection_pb2.RerankSettings(enabled=False)}
+    plan = planned(SearchMode.DENSE, **off)
+    assert (plan.texts, plan.count, plan.candidates) == (Texts.BEST_DOCUMENTS, 10, 30)
+    assert planned(**off).texts is Texts.EACH_DOCUMENT
+
+
+def test_pages_of_one_step_are_of_one_pool() -> None:
+    first, second = planned(offset=0), planned(offset=20)
+    assert (first.count, first.candidates) == (second.count, second.candidates) == (30, 90)
+    assert planned(offset=30).count == planned(offset=50).count == 60
+    assert planned(offset=990).count == 1_000
+
+
+def test_a_hybrid_search_is_one_call() -> None:
+    (call,) = prefetches(planned(), "words")
+    assert (call.dense, call.lexical) == ({"words": (0,)}, {"words": (1,)})
+    assert call.widens
+
+
+def test_stages_share_a_call_where_filter_exactness_and_candidates_are_the_same() -> None:
+    wanted = filter_pb2.Filter(exists=filter_pb2.ExistsCondition(field="year"))
+    plan = planned(
+        stages=[
+            DENSE,
+            LEXICAL,
+            stage("other", "", dense=query_pb2.DensePrefetch(query="sea")),
+            stage("few", "", dense=query_pb2.DensePrefetch(candidates=5)),
+            stage("exact", "", dense=query_pb2.DensePrefetch(exact=True)),
+            stage("filtered", "", lexical=query_pb2.LexicalPrefetch(filter=wanted)),
+            fuse(inputs="dense lexical other few exact filtered"),
+        ]
+    )
+    calls = prefetches(plan, "words")
+    assert [(one.dense, one.lexical) for one in calls] == [
+        ({"words": (0,), "sea": (2,)}, {"words": (1,)}),
+        ({"words": (4,)}, {}),
+        ({"words": (3,)}, {}),
+        ({}, {"words": (5,)}),
+    ]
+    assert [one.exact for one in calls] == [False, True, False, False]
+    assert (calls[2].candidates, calls[2].widens) == (5, False)
+    assert calls[3].filter_path == "stages[5].lexical.filter"
+
+
+def many(count: int) -> list[query_pb2.QueryStage]:
+    dense = [
+        stage(f"d{at}", "", dense=query_pb2.DensePrefetch(query=str(at))) for at in range(count - 1)
+    ]
+    return [*dense, fuse(inputs=" ".join(one.name for one in dense))]
+
+
+def group_stage(**how: Any) -> query_pb2.QueryStage:
+    return stage("g", "dense", group=query_pb2.GroupStage(grouping=query_pb2.Grouping(**how)))
+
+
+BAD_STAGES: Mapping[str, tuple[list[query_pb2.QueryStage], str]] = {
+    "a cycle": (
+        [DENSE, fuse("one", "dense two"), fuse("two", "one")],
+        "stages[1].inputs",
+    ),
+    "itself": ([DENSE, fuse("one", "dense one")], "stages[1].inputs"),
+    "a missing input": ([DENSE, fuse(inputs="dense words")], "stages[1].inputs[1]"),
+    "an input twice": ([DENSE, fuse(inputs="dense dense")], "stages[1].inputs[1]"),
+    "no input": ([DENSE, fuse(inputs="")], "stages[1].inputs"),
+    "an input too many": ([DENSE, LEXICAL, collapse("dense lexical")], "stages[2].inputs"),
+    "an input of a beginning": (
+        [DENSE, stage("l", "dense", lexical=query_pb2.LexicalPrefetch())],
+        "stages[1].inputs",
+    ),
+    "documents to fuse": (
+        [DENSE, LEXICAL, collapse("dense"), fuse(inputs="collapse lexical")],
+        "stages[3].inputs[0]",
+    ),
+    "documents to collapse": (
+        [DENSE, collapse("dense"), stage("c", "collapse", collapse=query_pb2.CollapseStage())],
+        "stages[2].inputs[0]",
+    ),
+    "two answers": ([DENSE, LEXICAL], "stages"),
+    "too many": (many(33), "stages"),
+    "a name twice": ([DENSE, DENSE], "stages[1].name"),
+    "no name": ([stage("", "", dense=query_pb2.DensePrefetch())], "stages[0].name"),
+    "a bad name": ([stage("a.b", "", dense=query_pb2.DensePrefetch())], "stages[0].name"),
+    "nothing to do": ([query_pb2.QueryStage(name="idle")], "stages[0]"),
+    "too few weights": ([DENSE, LEXICAL, fuse(weights=[1])], "stages[2].fuse.weights"),
+    "a weight below 0": ([DENSE, LEXICAL, fuse(weights=[1, -1])], "stages[2].fuse.weights[1]"),
+    "weights of 0": ([DENSE, LEXICAL, fuse(weights=[0, 0])], "stages[2].fuse.weights"),
+    "a rank constant": (
+        [DENSE, LEXICAL, fuse(rank_constant=0.5)],
+        "stages[2].fuse.rank_constant",
+    ),
+    "no candidates": (
+        [stage("d", "", dense=query_pb2.DensePrefetch(candidates=0))],
+        "stages[0].dense.candidates",
+    ),
+    "a blank query": (
+        [stage("d", "", dense=query_pb2.DensePrefetch(query=" "))],
+        "stages[0].dense.query",
+    ),
+    "a group of nothing": ([DENSE, group_stage()], "stages[1].group.grouping.field"),
+    "a group of too many": (
+        [DENSE, group_stage(field="kind", limit=101)],
+        "stages[1].group.grouping.limit",
+    ),
+    "a cut of nothing": (
+        [DENSE, stage("c", "dense", cut=query_pb2.CutStage(limit=0))],
+        "stages[1].cut.limit",
+    ),
+    "a rerank of nothing": (
+        [
+            DENSE,
+            stage(
+                "r",
+                "dense",
+                rerank=query_pb2.RerankStage(settings=collection_pb2.RerankSettings(depth=0)),
+            ),
+        ],
+        "stages[1].rerank.settings.depth",
+    ),
+}
+
+
+def refused_fields(request: search_pb2.SearchRequest) -> list[str]:
+    with pytest.raises(InvalidArgument) as refused:
+        read_query(request, SETTINGS)
+    return [item.field for item in refused.value.fields]
+
+
+@pytest.mark.parametrize("fault", BAD_STAGES)
+def test_what_is_no_graph_is_refused_by_its_stage(fault: str) -> None:
+    stages, field = BAD_STAGES[fault]
+    request = search_pb2.SearchRequest(collection="notes", query="words", stages=stages)
+    assert refused_fields(request) == [field]
+
+
+def test_thirty_two_stages_are_a_graph() -> None:
+    assert len(planned(stages=many(32)).graph.nodes) == 32
+
+
+STAGES = [DENSE]
+LIKE = query_pb2.MoreLikeThis(document_id="a")
+BAD_REQUESTS: Mapping[str, tuple[dict[str, Any], str]] = {
+    "mode beside stages": ({"stages": STAGES, "mode": 1}, "mode"),
+    "fusion beside stages": ({"stages": STAGES, "fusion": query_pb2.Fusion()}, "fusion"),
+    "candidates beside stages": ({"stages": STAGES, "candidates": 50}, "candidates"),
+    "exact beside stages": ({"stages": STAGES, "exact": True}, "exact"),
+    "unit beside stages": ({"stages": STAGES, "unit": 2}, "unit"),
+    "collapse beside stages": ({"stages": STAGES, "collapse": query_pb2.Collapse()}, "collapse"),
+    "rerank beside stages": (
+        {"stages": STAGES, "rerank": collection_pb2.RerankSettings(depth=5)},
+        "rerank",
+    ),
+    "diversify beside stages": (
+        {"stages": STAGES, "diversify": query_pb2.Diversity()},
+        "diversify",
+    ),
+    "group beside stages": ({"stages": STAGES, "group": query_pb2.Grouping(field="a")}, "group"),
+    "passages and documents": ({"unit": 2, "collapse": query_pb2.Collapse()}, "collapse"),
+    "exact words": ({"mode": 2, "exact": True}, "exact"),
+    "one list to fuse": ({"mode": 1, "fusion": query_pb2.Fusion()}, "fusion"),
+    "similarity of words": (
+        {"mode": 2, "threshold": query_pb2.ScoreThreshold(similarity=0.5)},
+        "threshold.similarity",
+    ),
+    "words of meaning": (
+        {"mode": 1, "threshold": query_pb2.ScoreThreshold(lexical_score=1)},
+        "threshold.lexical_score",
+    ),
+    "logits of no reranker": (
+        {
+            "rerank": collection_pb2.RerankSettings(enabled=False),
+            "threshold": query_pb2.ScoreThreshold(rerank_score=1),
+        },
+        "threshold.rerank_score",
+    ),
+    "NaN to meet": ({"threshold": query_pb2.ScoreThreshold(score=math.nan)}, "threshold.score"),
+    "query and like": ({"like": LIKE}, "like"),
+    "like of nothing": ({"query": "", "like": query_pb2.MoreLikeThis()}, "like.document_id"),
+    "like in several": ({"query": "", "like": LIKE, "collections": ["a", "b"]}, "like"),
+    "a page before the first": ({"offset": -1}, "offset"),
+    "a page too far": ({"offset": 991}, "offset"),
+    "candidates below the page": ({"offset": 20, "candidates": 29}, "candidates"),
+    "a relevance over 1": ({"diversify": query_pb2.Diversity(relevance=2)}, "diversify.relevance"),
+    "no relevance": (
+        {"diversify": query_pb2.Diversity(relevance=math.nan)},
+        "diversify.relevance",
+    ),
+    "a shallow diversity": (
+        {"offset": 5, "top_k": 10, "diversify": query_pb2.Diversity(depth=14)},
+        "diversify.depth",
+    ),
+    "a deep diversity": ({"diversify": query_pb2.Diversity(depth=1001)}, "diversify.depth"),
+    "a group without a field": ({"group": query_pb2.Grouping()}, "group.field"),
+    "an empty group": ({"group": query_pb2.Grouping(field="a", limit=0)}, "group.limit"),
+    "a mean of nothing": (
+        {"collapse": query_pb2.Collapse(method=2, passages=0)},
+        "collapse.passages",
+    ),
+    "a mean that is none": ({"collapse": query_pb2.Collapse(passages=3)}, "collapse.passages"),
+    "an unknown unit": ({"unit": 9}, "unit"),
+    "an unknown collapse": ({"collapse": query_pb2.Collapse(method=9)}, "collapse.method"),  # type: ignore[arg-type]
+    "an unknown cache": ({"cache": 9}, "cache"),
+    "fields of no metadata": (
+        {"fields": query_pb2.ReturnedFields(metadata=False, metadata_fields=["a"])},
+        "fields.metadata_fields",
+    ),
+    "marks in no text": (
+        {"highlight": True, "fields": query_pb2.ReturnedFields(text=False)},
+        "fields.text",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_REQUESTS)
+def test_what_contradicts_itself_is_refused_by_its_field(fault: str) -> None:
+    fields, field = BAD_REQUESTS[fault]
+    collection = {} if "collections" in fields else {"collection": "notes"}
+    request = search_pb2.SearchRequest(**{"query": "words", **collection, **fields})
+    assert refused_fields(request) == [field]
+
+
+@pytest.mark.parametrize(
+    ("names_", "field"),
+    [
+        ([f"c{at}" for at in range(1_000)], "collections"),
+        (["a", "b", "a"], "collections[2]"),
+        (["a", ""], "collections[1]"),
+    ],
+)
+def test_collections_are_few_and_different(names_: list[str], field: str) -> None:
+    request = search_pb2.SearchRequest(query="words", collections=names_)
+    assert refused_fields(request) == [field]
+    request = search_pb2.SearchRequest(query="words", collections=["a"], collection="b")
+    assert refused_fields(request) == ["collections"]
+
+
+def test_tokens_are_of_one_collection() -> None:
+    request = search_pb2.SearchRequest(
+        query="words",
+        collections=["a", "b"],
+        consistency=common_pb2.CONSISTENCY_SESSION,
+        consistency_tokens=["t"],
+    )
+    assert refused_fields(request) == ["consistency_tokens"]
+
+
+def test_a_query_is_needed_only_where_a_stage_asks_for_it() -> None:
+    own = stage("own", "", dense=query_pb2.DensePrefetch(query="sea"))
+    request = search_pb2.SearchRequest(collection="notes", stages=[own])
+    assert read_query(request, SETTINGS).text == ""
+    request = search_pb2.SearchRequest(
+        collection="notes", stages=[own, LEXICAL, fuse(inputs="own lexical")]
+    )
+    assert refused_fields(request) == ["query"]
