@@ -98,7 +98,8 @@ class DoubleServicer(SearchServiceServicer):
         self._called("Search")
         self._double.requests.append(request)
         await asyncio.sleep(self._double.delay_seconds)
-        self._collection(request.collection)
+        for name in request.collections or [request.collection]:
+            self._collection(name)
         return self._double.answer
 
     async def IndexDocuments(self, request_iterator, context):  # type: ignore[no-untyped-def]

@@ -96,6 +96,41 @@ def test_reranking_is_the_collections_choice_unless_given(double: Double, sirdar
     assert asked == [None, True, False]
 
 
+def test_what_results_are_is_asked_for(double: Double, sirdar: Sirdar) -> None:
+    double.collections["mail"] = collection_pb2.Collection(name="mail")
+    shape = [
+        "--passages",
+        "--group-by",
+        "kind",
+        "--group-limit",
+        "2",
+        "--diversify",
+        "0.5",
+        "--min-score",
+        "0.25",
+    ]
+    sirdar("search", "q", *shape, "--offset", "10", "--explain")
+    sirdar("search", "--like", "tide", "--collection", "docs", "--collection", "mail")
+    first, second = double.requests
+    assert (first.unit, first.offset, first.explain) == (2, 10, True)
+    assert (first.group.field, first.group.limit) == ("kind", 2)
+    assert (first.diversify.relevance, first.threshold.score) == (0.5, 0.25)
+    assert (first.collection, list(first.collections)) == ("docs", [])
+    assert list(second.collections) == ["docs", "mail"]
+    assert (second.like.document_id, second.query) == ("tide", "")
+
+
+def test_an_explanation_says_what_each_stage_made_of_it(double: Double, sirdar: Sirdar) -> None:
+    first = double.answer.results[0]
+    first.collection = "docs"
+    first.group.string_value = "sea"
+    first.explanation.stages.add(stage="fuse", rank=2, score=0.5, detail="dense 2, lexical 1")
+    shown = sirdar("search", "q", "--explain").out
+    assert "fuse: 2, 0.5000" in shown
+    assert "dense 2, lexical 1" in shown
+    assert "docs · group sea" in shown
+
+
 def test_json_has_scores_and_marks(sirdar: Sirdar) -> None:
     first, second = json.loads(sirdar("search", "q", "--json").out)["results"]
     assert first["snippet"]["highlights"] == [{"start": 17, "end": 35}]

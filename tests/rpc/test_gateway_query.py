@@ -229,7 +229,6 @@ async def test_collections_of_one_space_are_compared_by_score() -> None:
 async def test_collections_of_two_spaces_are_compared_by_rank_or_by_the_reranker() -> None:
     async with running(rerank=True) as gateway:
         gateway.retriever.fingerprints = {"mail": "f2"}
-        gateway.embedder.fingerprint = ""
         off = collection_pb2.RerankSettings(enabled=False)
         with_ranks = await gateway.search(collections=BOTH, mode=DENSE, rerank=off)
         found = [(item.collection, item.document_id) for item in with_ranks.results]

@@ -11,8 +11,8 @@ from gateway.settings import GatewaySettings
 from services.retriever.__main__ import wire as wire_retriever
 from services.retriever.settings import RetrieverSettings
 from services.runtime.server import serve
-from sirdar.client import AsyncClient, Consistency, Document
-from sirdar.errors import InvalidArgument, Unavailable, Unimplemented
+from sirdar.client import AsyncClient, Consistency, Diversity, Document, Grouping
+from sirdar.errors import InvalidArgument, NotFound, Unavailable, Unimplemented
 from sirdar.v1 import embedder_pb2_grpc
 from tests.rpc.tier_doubles import EmbedderDouble, serving
 
@@ -111,6 +111,39 @@ async def test_filters_leave_what_meets_them(tmp_path: Path, text: str, expected
         for mode in ("dense", "hybrid"):
             assert set(await found(client, mode=mode, filter=text)) == expected
         assert set(await found(client, "sea dough ships", mode="lexical", filter=text)) == expected
+
+
+async def test_documents_like_one_that_differ_from_each_other_by_their_kind(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as (client, embedder):
+        before = len(embedder.callers)
+        alike = await client.search(
+            "notes", like="ships", mode="dense", consistency=Consistency.STRONG
+        )
+        assert {item.document_id for item in alike} == {"bread", "tides"}
+        assert [round(item.score, 3) for item in alike] == [1.0, 1.0]
+        assert len(embedder.callers) == before
+        different = await client.search(
+            "notes",
+            "bread",
+            mode="dense",
+            diversify=Diversity(0.1),
+            group=Grouping("kind"),
+            explain=True,
+            consistency=Consistency.STRONG,
+        )
+        assert not different.degraded
+        assert {item.group for item in different} == {"news", "recipe"}
+        assert [stage.stage for stage in different.results[0].explanation] == [
+            "dense",
+            "collapse",
+            "diversify",
+            "group",
+        ]
+        with pytest.raises(NotFound) as refused:
+            await client.search("notes", like="gone")
+        assert refused.value.message.startswith("like.document_id")
 
 
 @pytest.mark.parametrize(

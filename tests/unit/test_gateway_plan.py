@@ -79,10 +79,10 @@ def test_every_shorthand_field_adds_its_stage() -> None:
 
 
 def test_one_list_needs_the_text_of_the_best_alone() -> None:
-    off = {"rerank": collection_pb2.RerankSettings(enabled=False)}
-    plan = planned(SearchMode.DENSE, **off)
+    off = collection_pb2.RerankSettings(enabled=False)
+    plan = planned(SearchMode.DENSE, rerank=off)
     assert (plan.texts, plan.count, plan.candidates) == (Texts.BEST_DOCUMENTS, 10, 30)
-    assert planned(**off).texts is Texts.EACH_DOCUMENT
+    assert planned(rerank=off).texts is Texts.EACH_DOCUMENT
 
 
 def test_pages_of_one_step_are_of_one_pool() -> None:
@@ -218,6 +218,8 @@ def test_thirty_two_stages_are_a_graph() -> None:
 
 
 STAGES = [DENSE]
+# Of a newer contract.
+_UNKNOWN: Any = 9
 LIKE = query_pb2.MoreLikeThis(document_id="a")
 BAD_REQUESTS: Mapping[str, tuple[dict[str, Any], str]] = {
     "mode beside stages": ({"stages": STAGES, "mode": 1}, "mode"),
@@ -273,12 +275,12 @@ BAD_REQUESTS: Mapping[str, tuple[dict[str, Any], str]] = {
     "a group without a field": ({"group": query_pb2.Grouping()}, "group.field"),
     "an empty group": ({"group": query_pb2.Grouping(field="a", limit=0)}, "group.limit"),
     "a mean of nothing": (
-        {"collapse": query_pb2.Collapse(method=2, passages=0)},
+        {"collapse": query_pb2.Collapse(method=query_pb2.COLLAPSE_METHOD_MEAN_OF_BEST, passages=0)},
         "collapse.passages",
     ),
     "a mean that is none": ({"collapse": query_pb2.Collapse(passages=3)}, "collapse.passages"),
     "an unknown unit": ({"unit": 9}, "unit"),
-    "an unknown collapse": ({"collapse": query_pb2.Collapse(method=9)}, "collapse.method"),  # type: ignore[arg-type]
+    "an unknown collapse": ({"collapse": query_pb2.Collapse(method=_UNKNOWN)}, "collapse.method"),
     "an unknown cache": ({"cache": 9}, "cache"),
     "fields of no metadata": (
         {"fields": query_pb2.ReturnedFields(metadata=False, metadata_fields=["a"])},

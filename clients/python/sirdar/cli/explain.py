@@ -26,6 +26,9 @@ def show_explanation(console: "Console", results: "SearchResults") -> None:
         for line in _score_lines(results):
             console.print(line, markup=False)
     console.print()
+    for line in _stage_lines(results):
+        console.print(line, markup=False)
+    console.print()
     console.print(_times(results, wide=wide))
     console.print()
     for line in _facts(results):
@@ -49,6 +52,16 @@ def _scores(results: "SearchResults") -> "Table":
             one_line(result.document_id),
         )
     return table
+
+
+def _stage_lines(results: "SearchResults") -> Iterator[str]:
+    """What each stage made of each result; a gateway that is older does not say."""
+    for rank, result in enumerate(results, 1):
+        if result.explanation:
+            yield f"{rank} {one_line(result.document_id)}"
+        for stage in result.explanation:
+            yield f"  {stage.stage}: {stage.rank}, {stage.score:.4f}"
+            yield f"    {one_line(stage.detail)}"
 
 
 def _score_lines(results: "SearchResults") -> Iterator[str]:

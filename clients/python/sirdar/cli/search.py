@@ -30,8 +30,31 @@ def search(
     query: Annotated[
         str, typer.Argument(help="What to look for, in your own words.", show_default=False)
     ] = "",
-    collection: Annotated[str, typer.Option(help="Where to look.")] = "docs",
-    top_k: Annotated[int, typer.Option(help="How many documents.")] = 10,
+    collection: Annotated[
+        list[str] | None,
+        typer.Option(help="Where to look; repeatable.", show_default="docs"),
+    ] = None,
+    top_k: Annotated[int, typer.Option(help="How many documents, or groups.")] = 10,
+    offset: Annotated[int, typer.Option(help="How many of the best to leave out.")] = 0,
+    like: Annotated[
+        str, typer.Option(help="Instead of a query: the id of a document to find others like.")
+    ] = "",
+    passages: Annotated[
+        bool, typer.Option("--passages", help="Each passage for itself, not the best of each.")
+    ] = False,
+    group_by: Annotated[str, typer.Option(help="Group by this metadata field.")] = "",
+    group_limit: Annotated[int, typer.Option(help="The most results a group.")] = 1,
+    diversify: Annotated[
+        float | None,
+        typer.Option(
+            help="Prefer what differs: from 0, only different, to 1, only relevant.",
+            show_default="not",
+        ),
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(help="Leave out what scores less.", show_default="nothing is left out"),
+    ] = None,
     mode: Annotated[
         str,
         typer.Option(
@@ -95,6 +118,8 @@ def search(
         "highlight": sys.stdout.isatty() if highlight is None else highlight,
         "consistency": _consistency(consistency, token or []),
         "tokens": token or [],
+        "offset": offset,
+        "explain": explain,
     }
     if rerank is not None:
         from sirdar.client import RerankSettings
@@ -104,17 +129,42 @@ def search(
         options["mode"] = mode
     if condition:
         options["filter"] = condition
+    if like:
+        options["like"] = like
+    options |= _shape(passages, group_by, group_limit, diversify, min_score)
+    places = collection or ["docs"]
     if interactive:
-        _search_as_you_type(connection, collection, query, options)
+        _search_as_you_type(connection, places, query, options)
         return
-    if not query:
+    if not query and not like:
         raise typer.BadParameter("say what to look for, or use -i", param_hint="QUERY")
     with explained(connection), connection.open() as client:
-        results = client.search(collection, query, **options)
+        results = client.search(places[0] if len(places) == 1 else places, query, **options)
     if as_json:
         print(to_json(results))
     else:
         _show(results, color=color, explain=explain)
+
+
+def _shape(
+    passages: bool,
+    group_by: str,
+    group_limit: int,
+    diversify: float | None,
+    min_score: float | None,
+) -> "SearchOptions":
+    from sirdar.client import Diversity, Grouping, SearchUnit, Threshold
+
+    shape: SearchOptions = {}
+    if passages:
+        shape["unit"] = SearchUnit.PASSAGES
+    if group_by:
+        shape["group"] = Grouping(group_by, group_limit)
+    if diversify is not None:
+        shape["diversify"] = Diversity(diversify)
+    if min_score is not None:
+        shape["threshold"] = Threshold(score=min_score)
+    return shape
 
 
 def _consistency(given: str, tokens: list[str]) -> "Consistency":
@@ -131,14 +181,16 @@ def _consistency(given: str, tokens: list[str]) -> "Consistency":
 
 
 def _search_as_you_type(
-    connection: Connection, collection: str, query: str, options: "SearchOptions"
+    connection: Connection, collections: list[str], query: str, options: "SearchOptions"
 ) -> None:
+    if len(collections) > 1:
+        raise typer.BadParameter("-i searches one", param_hint="--collection")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise typer.BadParameter("needs a terminal", param_hint="-i")
     from sirdar.cli.interactive import search_as_you_type
 
     with explained(connection):
-        search_as_you_type(connection, collection, query, options)
+        search_as_you_type(connection, collections[0], query, options)
 
 
 def to_json(results: "SearchResults") -> str:
@@ -152,6 +204,8 @@ def to_json(results: "SearchResults") -> str:
         "space": asdict(results.space),
         "coverage": asdict(results.coverage),
         "degraded": [asdict(item) for item in results.degraded],
+        "pool": results.pool,
+        "collections": [asdict(item) for item in results.collections],
     }
     return json.dumps(answer, ensure_ascii=False, indent=2, default=datetime.isoformat)
 
@@ -206,6 +260,11 @@ def _name(result: "SearchResult") -> "RenderableType":
     text = Text(title or document_id, style="bold")
     if title and title != document_id:
         text.append(f"\n{document_id}", style="not bold dim")
+    beside = [result.collection] if result.collection else []
+    if result.group is not None:
+        beside.append(f"group {result.group}")
+    if beside:
+        text.append(f"\n{one_line(' · '.join(beside))}", style="not bold dim")
     return text
 
 

@@ -38,7 +38,17 @@ from sirdar.client.documents import (
 )
 from sirdar.client.fusion import Fusion, FusionMethod, SearchMode
 from sirdar.client.health import Health
+from sirdar.client.query import (
+    Collapse,
+    CollapseMethod,
+    Diversity,
+    Grouping,
+    ReturnedFields,
+    SearchUnit,
+    Threshold,
+)
 from sirdar.client.results import (
+    CollectionCoverage,
     Consistency,
     Coverage,
     Degradation,
@@ -46,21 +56,27 @@ from sirdar.client.results import (
     SearchResults,
     Snippet,
     Span,
+    StageScore,
     StageTiming,
 )
 from sirdar.client.searches import Search, SearchOutcome, SimilarityMethod, SimilarityOutcome
 from sirdar.client.sync import Client
 from sirdar.v1.filter_pb2 import Filter
+from sirdar.v1.query_pb2 import QueryStage
 
 __all__ = [
     "AsyncClient",
     "Client",
+    "Collapse",
+    "CollapseMethod",
     "Collection",
+    "CollectionCoverage",
     "ConditionalDocument",
     "Consistency",
     "Coverage",
     "Degradation",
     "DeleteOutcome",
+    "Diversity",
     "Document",
     "DocumentUpdate",
     "EmbeddingSpace",
@@ -70,24 +86,30 @@ __all__ = [
     "Fusion",
     "FusionMethod",
     "Generation",
+    "Grouping",
     "Health",
     "IndexOutcome",
     "LexicalSettings",
     "MetadataValue",
     "Model",
+    "QueryStage",
     "RerankSettings",
+    "ReturnedFields",
     "Search",
     "SearchMode",
     "SearchOutcome",
     "SearchResult",
     "SearchResults",
+    "SearchUnit",
     "Similarity",
     "SimilarityMethod",
     "SimilarityOutcome",
     "Snippet",
     "Span",
+    "StageScore",
     "StageTiming",
     "StoredDocument",
+    "Threshold",
     "Tls",
     "UpdateOutcome",
     "WriteReceipt",

@@ -89,13 +89,17 @@ class AsyncClient:
 
     async def search(
         self,
-        collection: str,
-        query: str,
+        collection: str | Sequence[str],
+        query: str = "",
         *,
         timeout_seconds: float | None = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
-        """The documents that mean what the query means, best first."""
+        """The documents that mean what the query means, best first.
+
+        Several collections are searched together. `like` in the options takes the
+        place of the query.
+        """
         return await self._run(self._calls.search(collection, query, options), timeout_seconds)
 
     async def search_batch(

@@ -18,12 +18,13 @@ from sirdar.client.documents import (
     StoredDocument,
     UpdateOutcome,
 )
+from sirdar.client.encode_search import search_request
 from sirdar.client.options import CollectionChanges, CollectionOptions, SearchOptions
-from sirdar.client.results import Consistency, SearchResults
+from sirdar.client.results import SearchResults
 from sirdar.client.search_session import SearchSession
 from sirdar.client.searches import Search, SearchOutcome, SimilarityMethod, SimilarityOutcome
 from sirdar.errors import InvalidArgument
-from sirdar.v1 import collection_pb2, common_pb2, filter_pb2, query_pb2, search_pb2
+from sirdar.v1 import collection_pb2, filter_pb2, query_pb2, search_pb2
 from sirdar.v1.search_pb2_grpc import SearchServiceStub
 
 RequestT = TypeVar("RequestT")
@@ -35,11 +36,6 @@ DELETE_BATCH = 1_000
 UPDATE_BATCH = 1_000
 """How many updates the contract allows in one UpdateDocuments."""
 
-_CONSISTENCIES = {
-    Consistency.EVENTUAL: common_pb2.CONSISTENCY_EVENTUAL,
-    Consistency.SESSION: common_pb2.CONSISTENCY_SESSION,
-    Consistency.STRONG: common_pb2.CONSISTENCY_STRONG,
-}
 _SIMILARITIES = {
     Similarity.COSINE: collection_pb2.SIMILARITY_COSINE,
     Similarity.DOT: collection_pb2.SIMILARITY_DOT,
@@ -111,30 +107,10 @@ class Calls:
     def __init__(self, namespace: str) -> None:
         self._namespace = encode.text("namespace", namespace)
 
-    def search(self, collection: str, query: str, options: SearchOptions) -> SearchCall:
-        request = search_pb2.SearchRequest(
-            namespace=self._namespace,
-            collection=encode.text("collection", collection),
-            query=encode.text("query", query),
-            exact=options.get("exact", False),
-            consistency_tokens=encode.texts("tokens", options.get("tokens", ())),
-            require_complete=options.get("require_complete", False),
-            highlight=options.get("highlight", False),
-        )
-        if "rerank" in options:
-            request.rerank.CopyFrom(encode.rerank_settings("rerank", options["rerank"]))
-        if "consistency" in options:
-            request.consistency = _CONSISTENCIES[options["consistency"]]
-        if "top_k" in options:
-            request.top_k = encode.int32("top_k", options["top_k"])
-        if "candidates" in options:
-            request.candidates = encode.int32("candidates", options["candidates"])
-        if "filter" in options:
-            request.filter.CopyFrom(encode.filter_("filter", options["filter"]))
-        if "mode" in options:
-            request.mode = encode.mode("mode", options["mode"])
-        if "fusion" in options:
-            request.fusion.CopyFrom(encode.fusion("fusion", options["fusion"]))
+    def search(
+        self, collection: str | Sequence[str], query: str, options: SearchOptions
+    ) -> SearchCall:
+        request = search_request(self._namespace, collection, query, options)
         return Call(lambda stub: stub.Search, request, decode.search_results)
 
     def search_batch(self, searches: Sequence[Search]) -> SearchBatchCall:

@@ -27,12 +27,14 @@ from sirdar.client.documents import (
     WriteReceipt,
 )
 from sirdar.client.results import (
+    CollectionCoverage,
     Coverage,
     Degradation,
     SearchResult,
     SearchResults,
     Snippet,
     Span,
+    StageScore,
     StageTiming,
 )
 from sirdar.client.searches import SearchOutcome, SimilarityOutcome
@@ -187,7 +189,6 @@ def rerank_settings(message: collection_pb2.RerankSettings) -> RerankSettings:
 
 
 def search_results(message: search_pb2.SearchResponse) -> SearchResults:
-    coverage = message.coverage
     return SearchResults(
         results=tuple(_search_result(result) for result in message.results),
         timings=tuple(
@@ -195,16 +196,25 @@ def search_results(message: search_pb2.SearchResponse) -> SearchResults:
             for item in message.timings
         ),
         space=space(message.space),
-        coverage=Coverage(
-            shards_asked=coverage.shards_asked,
-            shards_answered=coverage.shards_answered,
-            missing_shards=tuple(coverage.missing_shards),
-            pending_writes=coverage.pending_writes,
-        ),
+        coverage=_coverage(message.coverage),
         degraded=tuple(
             Degradation(_word(_DEGRADED_REASONS, item.reason), item.detail)
             for item in message.degraded
         ),
+        pool=message.pool,
+        collections=tuple(
+            CollectionCoverage(item.collection, space(item.space), _coverage(item.coverage))
+            for item in message.collections
+        ),
+    )
+
+
+def _coverage(message: common_pb2.Coverage) -> Coverage:
+    return Coverage(
+        shards_asked=message.shards_asked,
+        shards_answered=message.shards_answered,
+        missing_shards=tuple(message.missing_shards),
+        pending_writes=message.pending_writes,
     )
 
 
@@ -242,4 +252,10 @@ def _search_result(message: search_pb2.SearchResult) -> SearchResult:
         matched_passages=message.matched_passages,
         rerank_score=message.rerank_score if message.HasField("rerank_score") else None,
         retriever_rank=message.retriever_rank,
+        collection=message.collection,
+        group=metadata_value("group", message.group) if message.HasField("group") else None,
+        explanation=tuple(
+            StageScore(item.stage, item.rank, item.score, item.detail)
+            for item in message.explanation.stages
+        ),
     )

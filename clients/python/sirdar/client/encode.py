@@ -92,13 +92,13 @@ def rerank_settings(field: str, value: RerankSettings) -> collection_pb2.RerankS
 
 
 def mode(field: str, value: SearchMode | str) -> query_pb2.SearchMode.ValueType:
-    return query_pb2.SearchMode.Value(f"SEARCH_MODE_{_choice(field, value, SearchMode)}")
+    return query_pb2.SearchMode.Value(f"SEARCH_MODE_{choice(field, value, SearchMode)}")
 
 
 def similarity_method(
     field: str, value: SimilarityMethod | str
 ) -> query_pb2.SimilarityMethod.ValueType:
-    method = _choice(field, value, SimilarityMethod)
+    method = choice(field, value, SimilarityMethod)
     return query_pb2.SimilarityMethod.Value(f"SIMILARITY_METHOD_{method}")
 
 
@@ -106,7 +106,7 @@ def fusion(field: str, value: Fusion) -> query_pb2.Fusion:
     """What is None stays unset."""
     message = query_pb2.Fusion()
     if value.method is not None:
-        method = _choice(f"{field}.method", value.method, FusionMethod)
+        method = choice(f"{field}.method", value.method, FusionMethod)
         message.method = query_pb2.FusionMethod.Value(f"FUSION_METHOD_{method}")
     if value.dense_weight is not None:
         message.dense_weight = number(f"{field}.dense_weight", value.dense_weight)
@@ -128,13 +128,13 @@ def schema(field: str, values: Mapping[str, FieldType | str]) -> list[filter_pb2
     """The fields in the order of the mapping."""
     fields = []
     for name, kind in values.items():
-        word = _choice(f"{field}[{name}]", kind, FieldType)
+        word = choice(f"{field}[{name}]", kind, FieldType)
         number_ = filter_pb2.FieldType.Value(f"FIELD_TYPE_{word}")
         fields.append(filter_pb2.FieldSchema(name=text(f"{field} name", name), type=number_))
     return fields
 
 
-def _choice(field: str, value: str, choices: type[StrEnum]) -> str:
+def choice(field: str, value: str, choices: type[StrEnum]) -> str:
     """The value's name, if it is one of the choices."""
     try:
         return choices(value).name

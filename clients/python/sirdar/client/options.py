@@ -5,8 +5,17 @@ from typing import TypedDict
 
 from sirdar.client.collection import FieldType, Model, RerankSettings, Similarity
 from sirdar.client.fusion import Fusion, SearchMode
+from sirdar.client.query import (
+    Collapse,
+    Diversity,
+    Grouping,
+    ReturnedFields,
+    SearchUnit,
+    Threshold,
+)
 from sirdar.client.results import Consistency
 from sirdar.v1.filter_pb2 import Filter
+from sirdar.v1.query_pb2 import QueryStage
 
 
 class SearchOptions(TypedDict, total=False):
@@ -20,6 +29,12 @@ class SearchOptions(TypedDict, total=False):
     sentences that matter to the query; `filter` leaves the documents that meet
     it, as text (see `sirdar.filter_text`) or as the contract's message; `mode`
     and `fusion` say what is ranked, by default as the server is set.
+
+    `offset` leaves out the best so many: the next page. `unit`, `collapse`,
+    `group`, `diversify`, `threshold` and `fields` say what results are (see
+    `sirdar.client.query`); `like` is the id of a document to find others like,
+    instead of a query; `explain` tells how each result came to its place;
+    `stages` are the stages of the search as messages of the contract.
     """
 
     top_k: int
@@ -33,6 +48,16 @@ class SearchOptions(TypedDict, total=False):
     filter: Filter | str
     mode: SearchMode | str
     fusion: Fusion
+    offset: int
+    unit: SearchUnit | str
+    collapse: Collapse
+    group: Grouping
+    diversify: Diversity
+    threshold: Threshold
+    fields: ReturnedFields
+    like: str
+    explain: bool
+    stages: Sequence[QueryStage]
 
 
 class CollectionOptions(TypedDict, total=False):

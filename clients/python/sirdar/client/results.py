@@ -45,13 +45,26 @@ class Snippet:
 
 
 @dataclass(frozen=True, slots=True)
+class StageScore:
+    """What a stage of the search made of a result: its `rank`, from 1, its `score`, and what
+    that is made of, for people."""
+
+    stage: str
+    rank: int
+    score: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
-    """One document. `score` orders the results.
+    """One document, or one passage where these were asked for. `score` orders the results.
 
     `similarity` compares query and best passage, None where that was found by
     words only; `lexical_score` is its BM25, None where it was found by meaning
     only; `rerank_score` the cross-encoder's logit, None where it was not asked;
-    `retriever_rank` the place before reranking, from 1.
+    `retriever_rank` the place before reranking, from 1. `collection` is set where
+    several were asked, `group` is the value that it is grouped by, `explanation`
+    what each stage made of it, where that was asked.
     """
 
     document_id: str
@@ -65,6 +78,9 @@ class SearchResult:
     rerank_score: float | None = None
     retriever_rank: int = 0
     lexical_score: float | None = None
+    collection: str = ""
+    group: MetadataValue | None = None
+    explanation: tuple[StageScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +114,29 @@ class Degradation:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectionCoverage:
+    """What one of several collections gave to an answer."""
+
+    collection: str
+    space: EmbeddingSpace
+    coverage: Coverage
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResults:
-    """The results, best first, and what is known about the answer; iterates over the results."""
+    """The results, best first, and what is known about the answer; iterates over the results.
+
+    `pool` is how many there are to page over; `collections` has one each where
+    several were asked.
+    """
 
     results: tuple[SearchResult, ...]
     timings: tuple[StageTiming, ...]
     space: EmbeddingSpace
     coverage: Coverage
     degraded: tuple[Degradation, ...]
+    pool: int = 0
+    collections: tuple[CollectionCoverage, ...] = ()
 
     def __iter__(self) -> Iterator[SearchResult]:
         return iter(self.results)

@@ -1,5 +1,6 @@
 """Many searches at once, and pairs of texts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -16,7 +17,7 @@ class Search:
     reranked one when it is there, and `timeout_seconds` is the search's own.
     """
 
-    collection: str
+    collection: str | Sequence[str]
     query: str
     options: SearchOptions = field(default_factory=SearchOptions)
     progressive: bool = False
