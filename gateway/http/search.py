@@ -20,6 +20,8 @@ _EXAMPLE = {
     "highlight": True,
     "mode": "SEARCH_MODE_HYBRID",
     "filter": {"range": {"field": "year", "at_least": {"int64_value": "2020"}}},
+    "diversify": {"relevance": 0.7},
+    "explain": True,
 }
 _ANSWER_EXAMPLE = {
     "results": [
@@ -39,8 +41,14 @@ _ANSWER_EXAMPLE = {
             "similarity": 0.42,
             "retriever_rank": 1,
             "lexical_score": 1.7,
+            "explanation": {
+                "stages": [
+                    {"stage": "dense", "rank": 1, "score": 0.42, "detail": "similarity 0.4200"}
+                ]
+            },
         }
     ],
+    "pool": 1,
     "timings": [{"stage": "STAGE_TOTAL", "duration": "0.019s"}],
     "coverage": {
         "shards_asked": 4,
