@@ -46,13 +46,15 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """`more`: whether the server may ask for more than it chose to, and there may be more."""
+    """`more`: whether the server may ask for more than it chose to, and there may be more;
+    `cut`: whether there may be, and it may not."""
 
     pool: Pool
     rankings: Mapping[int, Ranking]
     fetched: Sequence[Fetched]
     skipped: Mapping[str, SirdarError]
     more: bool
+    cut: bool
 
 
 class Retrieval:
@@ -103,8 +105,15 @@ class Retrieval:
                 comparable=_comparable(fetched),
                 rank_constant=self._tiers.settings.fusion_rank_constant,
             )
-        more = any(self._may_have_more(one, widening) for one in fetched)
-        return Candidates(pool, rankings, fetched, skipped, more)
+        full = [size for one in fetched for size in self._full(one, widening)]
+        return Candidates(
+            pool,
+            rankings,
+            fetched,
+            skipped,
+            more=any(size < MAX_CANDIDATES for size in full),
+            cut=MAX_CANDIDATES in full,
+        )
 
     def account(self, candidates: Candidates, answer: SearchAnswer) -> None:
         """Says how much the candidates speak for. Raises Unavailable where all are required."""
@@ -193,13 +202,15 @@ class Retrieval:
                 )
         return rankings
 
-    def _may_have_more(self, fetched: Fetched, widening: int) -> bool:
-        return any(
-            prefetch.widens
-            and response is not None
-            and is_full(response, _candidates(prefetch, widening))
+    def _full(self, fetched: Fetched, widening: int) -> list[int]:
+        """How many candidates were asked for, where the server chose and all came."""
+        return [
+            size
             for prefetch, response in zip(self._prefetches, fetched.responses, strict=True)
-        )
+            if prefetch.widens
+            and response is not None
+            and is_full(response, size := _candidates(prefetch, widening))
+        ]
 
 
 def _candidates(prefetch: Prefetch, widening: int) -> int:

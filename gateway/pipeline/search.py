@@ -15,7 +15,7 @@ from gateway.pipeline.graph_run import GraphRun
 from gateway.pipeline.highlights import highlight
 from gateway.pipeline.like import Subject, subject_of
 from gateway.pipeline.page import places_of, pool_of, results_at
-from gateway.pipeline.plan import Plan, plan_search
+from gateway.pipeline.plan import MAX_CANDIDATES, Plan, plan_search
 from gateway.pipeline.prefetch import Target, prefetches
 from gateway.pipeline.query import SearchQuery
 from gateway.pipeline.rerank_plan import server_rerank
@@ -221,6 +221,12 @@ class SearchRun:
                 )
                 break
             run = GraphRun(self._plan, candidates.pool, candidates.rankings)
+        if candidates.cut and (found := run.results_found()) < self._plan.wanted:
+            answer.degrade(
+                common_pb2.DEGRADED_REASON_CANDIDATES_CUT,
+                f"{MAX_CANDIDATES:,} candidates, the most there may be, have {found} of "
+                f"{self._plan.wanted} results",
+            )
         return candidates, run
 
     def _fill(self, answer: SearchAnswer, run: GraphRun) -> None:

@@ -14,7 +14,7 @@ from sirdar.errors import (
     from_status,
 )
 from sirdar.v1 import collection_pb2, common_pb2, query_pb2, search_pb2
-from tests.rpc.query_double import running
+from tests.rpc.query_double import Passage, running
 
 DENSE, LEXICAL, HYBRID = (
     query_pb2.SEARCH_MODE_DENSE,
@@ -319,3 +319,17 @@ async def test_no_pairs_and_too_many_are_refused(count: int) -> None:
                 search_pb2.ComputeSimilarityRequest(pairs=pairs(*[("a", "b")] * count))
             )
         assert [item.field for item in from_rpc_error(refused.value).fields] == ["pairs"]
+
+
+async def test_a_document_that_crowds_out_all_others_ends_the_search_and_it_is_said() -> None:
+    async with running() as gateway:
+        gateway.retriever.passages["notes"] = [
+            Passage("long", 0.5, index=at) for at in range(10_001)
+        ]
+        answer = await gateway.search(mode=DENSE)
+        assert [item.document_id for item in answer.results] == ["long"]
+        assert reasons(answer) == ["CANDIDATES_CUT"]
+        asked = [one.candidates for one in gateway.retriever.searches]
+        assert asked == [30, 120, 480, 1_920, 7_680, 10_000]
+        # Nothing is missing of what a caller chose to look at.
+        assert not (await gateway.search(mode=DENSE, candidates=20)).degraded
