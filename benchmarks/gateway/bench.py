@@ -12,7 +12,7 @@ from benchmarks.cranfield import Cranfield, load_cranfield
 from benchmarks.harness import noop
 from benchmarks.harness.callers import Callers
 from services.stack.stack import NO_RERANKER, Stack
-from services.stack.tiers import Layout, Tier
+from services.stack.tiers import TIERS, Layout, Tier, with_replicas
 
 
 def _before_noop(layout: Layout) -> Mapping[str, str]:
@@ -39,6 +39,10 @@ class Scale:
     """Each turn."""
     searches: int = 2_000
     """Each turn."""
+    outage_seconds: float = 4.0
+    """That a tier stays away."""
+    start_seconds: float = 12.0
+    """That a tier may take to be back."""
 
 
 SHORT = Scale(
@@ -77,6 +81,12 @@ class Bench:
         """Another of these, whose store takes so long for each batch."""
         environment = {"SIRDAR_NOOP_WRITE_SECONDS": str(write_seconds)}
         with Stack(self._folder / "slow", tiers=_LONELY_TIERS, environment=environment) as stack:
+            yield stack
+
+    @contextmanager
+    def replicated(self) -> Iterator[Stack]:
+        """All tiers, and two retrievers on one store."""
+        with Stack(self._folder / "replicated", tiers=with_replicas(TIERS, 2)) as stack:
             yield stack
 
     def say(self, line: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import grpc
 import uvloop
@@ -13,6 +14,7 @@ from sirdar.v1 import (
     document_pb2,
     embedder_pb2,
     embedder_pb2_grpc,
+    query_pb2,
     retriever_pb2,
     retriever_pb2_grpc,
     search_pb2,
@@ -20,6 +22,8 @@ from sirdar.v1 import (
 )
 
 _CALL_SECONDS = 120.0
+# What a user would wait for.
+_WATCHED_SECONDS = 5.0
 NOOP_COLLECTION = "noop"
 
 
@@ -171,3 +175,53 @@ async def _searches_per_second(
         started = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(in_flight)))
         return len(queries) / (time.perf_counter() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A search as it went; `started` is on time.time()."""
+
+    started: float
+    seconds: float
+    failed: bool
+    degraded: bool
+
+
+def watched(
+    address: str, collection: str, queries: Sequence[str], a_second: float, seconds: float
+) -> list[Watched]:
+    """Searches at a steady pace, hybrid and reranked, each sent once whatever becomes of it."""
+    return uvloop.run(_watched(address, collection, queries, a_second, seconds))
+
+
+async def _watched(
+    address: str, collection: str, queries: Sequence[str], a_second: float, seconds: float
+) -> list[Watched]:
+    seen: list[Watched] = []
+    async with _connected(address) as channel:
+        stub = search_pb2_grpc.SearchServiceStub(channel)
+
+        async def search(query: str) -> None:
+            request = search_pb2.SearchRequest(
+                collection=collection, query=query, mode=query_pb2.SEARCH_MODE_HYBRID
+            )
+            request.rerank.enabled = True
+            request.rerank.depth = 4
+            started, began = time.time(), time.perf_counter()
+            failed = degraded = False
+            try:
+                answer: search_pb2.SearchResponse = await stub.Search(  # type: ignore[misc]
+                    request, timeout=_WATCHED_SECONDS
+                )
+                degraded = bool(answer.degraded)
+            except grpc.aio.AioRpcError as error:
+                print(f"failed: {error.code().name}: {error.details()}", flush=True)
+                failed = True
+            seen.append(Watched(started, time.perf_counter() - began, failed, degraded))
+
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for number in range(round(a_second * seconds)):
+                await asyncio.sleep(began + number / a_second - time.perf_counter())
+                group.create_task(search(queries[number % len(queries)]))
+    return sorted(seen, key=lambda one: one.started)
