@@ -1,23 +1,26 @@
 """A read replica beside the retriever whose store it follows."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from prometheus_client import REGISTRY
 
-from sirdar.errors import FailedPrecondition, InvalidArgument, NotFound
+from services.retriever.replica.lag import Lag
+from sirdar.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from sirdar.v1 import collection_pb2, common_pb2, document_pb2, filter_pb2
 from sirdar.v1 import retriever_pb2 as pb
+from tests.rpc.replica_calls import everything, single
 from tests.rpc.retriever_calls import (
     Stub,
     create,
     definition,
-    document_write,
     refusal,
     retriever,
     search_request,
@@ -62,24 +65,6 @@ async def found(stub: Stub, document_id: str, text: str, **changed: object) -> l
     if text in dense:
         assert (dense[0], words[0]) == (text, text)
     return dense
-
-
-async def everything(stub: Stub) -> dict[str, tuple[int, str]]:
-    """By an exact strong search of all and by the list: the same documents."""
-    request = search_request(vector(1), candidates=10_000, exact=True, consistency=STRONG)
-    (result,) = (await stub.SearchPassages(request)).results
-    searched = {item.document_id: (item.version, item.text) for item in result.passages}
-    listed = await stub.ListDocuments(
-        pb.RetrieverServiceListDocumentsRequest(collection="books", page_size=1000)
-    )
-    assert {
-        item.document.id: (item.receipt.version, item.document.text) for item in listed.documents
-    } == searched
-    return searched
-
-
-def single(document_id: str, text: str) -> pb.DocumentWrite:
-    return document_write(document_id, text, spans=((0, len(text)),))
 
 
 async def test_each_write_is_seen_by_the_next_strong_read(pair: Pair) -> None:
@@ -269,7 +254,8 @@ async def test_an_empty_replica_starts_while_writes_go_on(tmp_path: Path) -> Non
 
         writing = asyncio.create_task(write_on())
         await asyncio.sleep(0.3)
-        async with following(tmp_path) as replica:
+        # Its indexes are built slower than it could read the log.
+        async with following(tmp_path, seal_vectors=16, max_full_segments=1) as replica:
             await asyncio.sleep(0.3)
             stop.set()
             await writing
@@ -307,3 +293,80 @@ async def _sealed(stub: Stub) -> None:
             if shards and all(shard.sealed_segments for shard in shards):
                 return
             await asyncio.sleep(0.05)
+
+
+async def test_no_read_stays_open_that_would_hold_back_the_stores_log(
+    pair: Pair, tmp_path: Path
+) -> None:
+    await create(pair.writer)
+    await write(pair.writer, *(single(f"d{at}", f"text number{at}") for at in range(100)))
+    await everything(pair.replica)
+    log = tmp_path / "writer" / "store.sqlite3-wal"
+    assert log.stat().st_size > 0
+    with closing(sqlite3.connect(tmp_path / "writer" / "store.sqlite3")) as connection:
+        for _ in range(100):
+            if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
+                break
+            await asyncio.sleep(0.05)
+    assert log.stat().st_size == 0
+    await write(pair.writer, single("d0", "now this"))
+    assert (await everything(pair.replica))["d0"] == (2, "now this")
+
+
+async def test_a_replica_whose_store_was_replaced_says_so(tmp_path: Path) -> None:
+    async with retriever(tmp_path / "writer") as writer:
+        await create(writer)
+        await write(writer, single("d", "one two"))
+    async with following(tmp_path) as replica:
+        store = tmp_path / "writer" / "store.sqlite3"
+        store.rename(store.with_name("elsewhere"))
+        error = await refusal(replica.SearchPassages(search_request(vector(1), consistency=STRONG)))
+        assert isinstance(error, Unavailable)
+        assert error.reason == "STORE_REPLACED"
+
+
+async def test_folders_that_a_replica_cannot_use_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="another folder than data_folder"):
+        async with following(tmp_path, name="writer"):
+            pass
+    async with retriever(tmp_path / "writer"):
+        pass
+    async with retriever(tmp_path / "replica"):
+        pass
+    with pytest.raises(FailedPrecondition, match="a retriever that writes"):
+        async with following(tmp_path):
+            pass
+    (tmp_path / "writer" / "store.sqlite3").write_bytes(b"x" * 10_000)
+    with pytest.raises(DataLoss, match="damaged"):
+        async with following(tmp_path, name="other"):
+            pass
+
+
+async def test_the_lag_of_each_collection_is_in_the_metrics(pair: Pair) -> None:
+    def lag(name: str, of: str) -> float | None:
+        labels = {"namespace": "default", "collection": of}
+        return REGISTRY.get_sample_value(f"sirdar_retriever_replica_lag_{name}", labels)
+
+    await create(pair.writer, "lagging")
+    await write(pair.writer, single("d", "one two"), collection="lagging")
+    request = search_request(vector(1), collection="lagging", consistency=STRONG)
+    await pair.replica.SearchPassages(request)
+    assert lag("writes", "lagging") == 0
+    assert lag("seconds", "lagging") is not None
+    await pair.writer.DeleteCollection(pb.RetrieverServiceDeleteCollectionRequest(name="lagging"))
+    assert isinstance(await refusal(pair.replica.SearchPassages(request)), NotFound)
+    assert lag("writes", "lagging") is None
+
+
+def test_lag_counts_from_when_a_collection_was_last_complete() -> None:
+    lag = Lag()
+    now = time.monotonic()
+    lag.checked([], now - 300)
+    lag.checked([1], now - 200)
+    lag.checked([1, 2], now - 100)
+    assert lag.seconds(1) >= 300
+    assert 200 <= lag.seconds(2) < 300
+    assert 100 <= lag.seconds(3) < 200
+    lag.checked([2], now)
+    assert lag.seconds(1) < 100
+    assert lag.seconds(2) >= 200

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from threading import Event, Lock, Thread
 
 import structlog
@@ -20,10 +21,11 @@ FAILURES = Counter(
 # A look takes some microseconds while nothing is committed.
 _POLL_SECONDS = 0.02
 _FAULT_PAUSE_SECONDS = 0.5
+_CATCH_UP_SECONDS = 0.1
 
 
 class Follower:
-    """Looks whether something was committed, at an interval or when it is nudged, and shows it.
+    """Looks whether something was committed, at an interval or when it is asked to, and shows it.
 
     What may be known late by reads that do not ask for more is known at once by
     those that wait for `refreshed`.
@@ -48,9 +50,10 @@ class Follower:
         if self._thread.is_alive():
             self._thread.join()
 
-    def nudge(self) -> None:
-        """Something was committed: looks at once."""
-        self._nudged.set()
+    def catch_up(self) -> None:
+        """A search found what the store no longer has: waits a little for what took its place."""
+        with suppress(SirdarError, TimeoutError):
+            self.refreshed().result(_CATCH_UP_SECONDS)
 
     def refreshed(self) -> Future[None]:
         """Done when all collections are known that were there before the call, and how far their

@@ -49,7 +49,7 @@ async def open_replica(
         _keep_past(folder, store)
         parts = Parts.of(settings, folder)
         follower = Follower(Replay(store, parts.catalog, has_room))
-        searching = Searching.of(settings, parts, store, follower.nudge)
+        searching = Searching.of(settings, parts, store, follower.catch_up)
         try:
             started = time.monotonic()
             await searching.retriever.in_thread(lambda: parts.catalog.remove_strangers(store))

@@ -56,17 +56,12 @@ class Replay:
     def caught_up(self) -> bool:
         """Whether searches of vectors and of words have shown all that there was at some time;
         words that cannot be written are not waited for."""
-        if self._caught_up:
-            return True
-        words = [
-            shard.lexical
-            for collection, _ in self._open.values()
-            for shard in collection.shards
-            if shard.lexical
-        ]
-        self._caught_up = not self.behind and all(
-            item.ready or item.retry_seconds for item in words
-        )
+        if not self._caught_up:
+            shards = [shard for opened, _ in self._open.values() for shard in opened.shards]
+            words = [shard.lexical for shard in shards if shard.lexical]
+            self._caught_up = all(
+                shard.state is not ShardState.OPENING for shard in shards
+            ) and all(item.ready or item.retry_seconds for item in words)
         return self._caught_up
 
     def _follow_definitions(self, heads: dict[int, Head]) -> None:

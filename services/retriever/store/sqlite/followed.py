@@ -41,7 +41,7 @@ class FollowedSqliteStore(RefusesWrites, SqliteReads):
     beside the one that writes, also while it is gone."""
 
     def __init__(self, file: Path, *, clock: Callable[[], int] = time.time_ns) -> None:
-        super().__init__(file, _connect, clock=clock)
+        super().__init__(file, self._open, clock=clock)
         self._inode = file.stat().st_ino
         self._opening = ""
         self._revision: int | None = None
@@ -65,6 +65,15 @@ class FollowedSqliteStore(RefusesWrites, SqliteReads):
     def close(self) -> None:
         self.close_readers()
 
+    def _open(self, file: Path) -> sqlite3.Connection:
+        """Another thread's connection: to the same file as all, or none."""
+        try:
+            connection = open_follower(file)
+        except NotYetAStore as error:
+            raise Unavailable(f"the store cannot be read any more: {error}") from error
+        self._check_same()
+        return connection
+
     def _check_same(self) -> None:
         """A backup that was put in its place is another file, and what is open is gone."""
         try:
@@ -76,13 +85,6 @@ class FollowedSqliteStore(RefusesWrites, SqliteReads):
                 f"{self._file} was replaced or removed; restart this replica",
                 reason="STORE_REPLACED",
             )
-
-
-def _connect(file: Path) -> sqlite3.Connection:
-    try:
-        return open_follower(file)
-    except NotYetAStore as error:
-        raise Unavailable(f"the store cannot be read any more: {error}") from error
 
 
 def _data_version(connection: sqlite3.Connection) -> int:
