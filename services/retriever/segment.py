@@ -150,7 +150,11 @@ class GrowingSegment:
         self._ids = np.empty(0, np.int64)
         self._documents = np.empty(0, np.int64)
         self._slots = RowSlots()
-        # Where a document's live rows begin; they are side by side.
+        # The first rows, up to where a document came that is not the newest, are in the order of
+        # their documents and found by searching: a dict of them takes 100 bytes a document.
+        self._ordered_rows = 0
+        self._last_ordered = -1
+        # Where the live rows of the other documents begin. Those of one are side by side.
         self._first_row: dict[int, int] = {}
         self._dead_rows: set[int] = set()
         self._dead = np.empty(0, np.int64)
@@ -164,20 +168,24 @@ class GrowingSegment:
         self._ids[start:end] = ids
         self._documents[start:end] = document_key
         self.rows = end
-        self._first_row[document_key] = start
+        if self._ordered_rows == start and document_key > self._last_ordered:
+            self._ordered_rows, self._last_ordered = end, document_key
+        else:
+            self._first_row[document_key] = start
 
     def passages_of(self, document_key: int) -> NDArray[np.int64]:
         """The live passages of a document here."""
-        start = self._first_row.get(document_key)
+        start = self._start(document_key)
         if start is None:
             return self._ids[:0]
         return self._ids[start : self._end(start)]
 
     def remove(self, document_key: int) -> bool:
         """Marks a document's rows dead; answers whether there were any."""
-        start = self._first_row.pop(document_key, None)
+        start = self._start(document_key)
         if start is None:
             return False
+        self._first_row.pop(document_key, None)
         self._dead_rows.update(range(start, self._end(start)))
         return True
 
@@ -220,6 +228,16 @@ class GrowingSegment:
         """A copy of the vectors of rows."""
         found: NDArray[np.float16] = self._vectors[rows]
         return found
+
+    def _start(self, document_key: int) -> int | None:
+        """Where the live rows of a document begin; None: it has none here."""
+        start = self._first_row.get(document_key)
+        if start is not None or document_key > self._last_ordered:
+            return start
+        at = int(self._documents[: self._ordered_rows].searchsorted(document_key))
+        if self._documents[at] != document_key or at in self._dead_rows:
+            return None
+        return at
 
     def _end(self, start: int) -> int:
         """Before which row the rows of the document end whose live rows begin here."""

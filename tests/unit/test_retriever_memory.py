@@ -26,23 +26,28 @@ def drawn(rows: int, seed: int) -> NDArray[np.float16]:
 
 @pytest.mark.parametrize("queries", [1, 5])
 def test_a_growing_segment_finds_the_best_live_rows_exactly(queries: int) -> None:
-    """Documents of several passages, some written again right after themselves, some removed."""
+    """Documents of several passages: first new ones, then some that are written again, also right
+    after themselves; of both some are removed."""
     draw = np.random.default_rng(1)
     segment = GrowingSegment(DIMENSIONS)
     live: dict[int, list[int]] = {}
     rows = drawn(2_000, seed=2)
-    at = 0
+    at = newest = 0
     while at + 4 <= len(rows):
-        key, passages = int(draw.integers(0, 150)), int(draw.integers(1, 5))
-        if draw.random() < 0.3:
-            key = next(reversed(live), key)
-        assert segment.remove(key) == (live.pop(key, None) is not None)
-        if draw.random() < 0.8:
-            ids = np.arange(at, at + passages)
-            segment.add(key, ids, rows[at : at + passages])
-            live[key] = ids.tolist()
-            at += passages
-    for key in range(150):
+        passages = int(draw.integers(1, 5))
+        key = newest = newest + int(draw.integers(1, 4))
+        if draw.random() < 0.2 or at > 700:
+            key = int(draw.integers(0, newest + 1))
+            if draw.random() < 0.3:
+                key = next(reversed(live), key)
+            assert segment.remove(key) == (live.pop(key, None) is not None)
+            if at < 600 or draw.random() < 0.2:
+                continue
+        ids = np.arange(at, at + passages)
+        segment.add(key, ids, rows[at : at + passages])
+        live[key] = ids.tolist()
+        at += passages
+    for key in range(newest + 2):
         assert segment.passages_of(key).tolist() == live.get(key, [])
     alive = np.array(sorted(one for ids in live.values() for one in ids))
     asked = drawn(queries, seed=3).astype(np.float32)
