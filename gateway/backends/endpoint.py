@@ -39,10 +39,19 @@ _LATENCY_WEIGHT = 0.1
 _LATENCY_HALF_LIFE_SECONDS = 1.0
 
 
+class BadAnswer(Unavailable):
+    """What a tier answered makes no sense; it would hardly make more a second time."""
+
+
 class Method(Protocol[Reply_co]):
     def __call__(
         self, request: Any, *, timeout: float, metadata: tuple[tuple[str, str], ...]
     ) -> Awaitable[Reply_co]: ...
+
+
+def far_too_slow(nearly_all_seconds: float) -> float:
+    """How long a call takes whose tier is as good as away."""
+    return max(_AT_LEAST_SECONDS, _FAR_TOO_SLOW * nearly_all_seconds)
 
 
 class Endpoint:
@@ -56,6 +65,8 @@ class Endpoint:
         self.channel = open_channel(address, max_message_bytes=max_message_bytes, tls=tls)
         self.breaker = Breaker()
         self.in_flight = 0
+        # Other reasons are those of one request: a model, say, that is not served just now.
+        self._away = ("STARTING", Unavailable.default_reason, self._reason("UNREACHABLE"))
         self._health = health_pb2_grpc.HealthStub(self.channel)
         self._recent: dict[Method[Any], RecentSeconds] = {}
         self._latency_seconds = 0.0
@@ -108,7 +119,7 @@ class Endpoint:
         self.in_flight += 1
         try:
             reply = await method(request, timeout=timeout, metadata=metadata())
-            wrong = check(request, reply) if check is not None else None
+            wrong = self._wrong(request, reply, check)
             if wrong is not None:
                 raise self._failed(self._bad_answer(wrong))
         except grpc.aio.AioRpcError as failed:
@@ -125,6 +136,12 @@ class Endpoint:
         self._observe(method, time.perf_counter() - started)
         return reply
 
+    def _wrong(self, request: Any, reply: Any, check: Check | None) -> str | None:
+        if reply is None:
+            # What grpc.aio gives, besides a line in the log, for bytes that it cannot read.
+            return "bytes that are no message of this call"
+        return check(request, reply) if check is not None else None
+
     def _observe(self, method: Method[Any], seconds: float) -> None:
         recent = self._recent.get(method)
         if recent is None:
@@ -140,22 +157,18 @@ class Endpoint:
         """What an error says of the tier: most say that it is there."""
         if isinstance(error, DeadlineExceeded):
             self._note_slow(method, seconds)
-        elif isinstance(error, Internal) or (
-            isinstance(error, Unavailable) and error.reason in self._away()
+        elif isinstance(error, (Internal, BadAnswer)) or (
+            isinstance(error, Unavailable) and error.reason in self._away
         ):
             self._failed(error)
         else:
             self.breaker.succeeded()
 
-    def _away(self) -> tuple[str, ...]:
-        # Other reasons are those of one request: a model, say, that is not served just now.
-        return "STARTING", Unavailable.default_reason, self._reason("UNREACHABLE")
-
     def _note_slow(self, method: Method[Any], seconds: float) -> None:
         self._weigh(max(seconds, self._latency_seconds))
         recent = self._recent.get(method)
         nearly_all = recent.quantile(_NEARLY_ALL) if recent is not None else 0.0
-        if seconds >= max(_AT_LEAST_SECONDS, _FAR_TOO_SLOW * nearly_all):
+        if seconds >= far_too_slow(nearly_all):
             self._failed(self._timeout(seconds))
 
     def _failed(self, error: SirdarError) -> SirdarError:
@@ -187,8 +200,8 @@ class Endpoint:
             f"{self} did not answer within {seconds:.3g} s", reason=self._reason("TIMEOUT")
         )
 
-    def _bad_answer(self, wrong: str) -> Unavailable:
-        return Unavailable(
+    def _bad_answer(self, wrong: str) -> BadAnswer:
+        return BadAnswer(
             f"{self} answered what makes no sense: {wrong}; check that it is Sirdar's, of this "
             "version or the one before",
             reason=self._reason("BAD_ANSWER"),

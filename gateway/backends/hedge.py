@@ -16,20 +16,26 @@ class Hedged(Generic[T]):
 
 async def hedged(
     first: Awaitable[T],
-    second: Callable[[], Awaitable[T] | None],
-    after_seconds: float,
+    second: Callable[[int], Awaitable[T] | None],
+    moments: Sequence[float],
 ) -> Hedged[T]:
-    """Waits for the first attempt; when it takes longer than that, asks for the second, which
-    may be None, and takes the earlier answer.
+    """Waits for the first attempt; when it takes longer than a moment, in seconds, asks for the
+    second with that moment's place, until there is one, and takes the earlier answer.
 
     Neither attempt outlives this call. Raises the first's error where both
     fail. Dean and Barroso, The tail at scale, 2013.
     """
     attempts = [asyncio.ensure_future(first)]
+    passed = 0.0
     try:
-        await asyncio.wait(attempts, timeout=after_seconds)
-        if not attempts[0].done() and (another := second()) is not None:
-            attempts.append(asyncio.ensure_future(another))
+        for place, moment in enumerate(moments):
+            await asyncio.wait(attempts, timeout=moment - passed)
+            passed = moment
+            if attempts[0].done():
+                break
+            if (another := second(place)) is not None:
+                attempts.append(asyncio.ensure_future(another))
+                break
         return await _earliest(attempts)
     finally:
         left = [attempt for attempt in attempts if not attempt.done()]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from gateway.backends.allowance import Allowance
-from gateway.backends.endpoint import Check, Endpoint, Method, Reply
+from gateway.backends.endpoint import BadAnswer, Check, Endpoint, Method, Reply, far_too_slow
 from gateway.backends.hedge import hedged
 from gateway.metrics import HEDGES, RETRIES
 from gateway.recent_seconds import RecentSeconds
@@ -33,8 +33,8 @@ _HEDGE_SHARE, _SAVED_HEDGES = 0.05, 5.0
 _HEDGED_QUANTILE = 0.95
 # Fewer say little of the slowest twentieth.
 _FEWEST_TIMES = 20
-# A probe may hang: whoever makes it asks another replica after so long.
-_PROBE_PATIENCE_SECONDS = 0.1
+# Before another replica has to be asked, while little is known of how long searches take.
+_PATIENCE_SECONDS, _PROBE_PATIENCE_SECONDS = 1.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,8 @@ class Replicas:
             raise failed
         pause = 0.0
         if place in tried:
+            if isinstance(failed, BadAnswer):
+                raise failed
             pause = _PAUSES[len(tried) - 1] * random.uniform(0.8, 1.2)
             if failed.retry_after is not None:
                 pause = max(pause, failed.retry_after.total_seconds())
@@ -199,40 +201,41 @@ class Replicas:
     async def _hedged(
         self, place: int, read: Read[Reply], request: Any, limit_seconds: float
     ) -> tuple[Reply, int]:
-        """A search, asked of another replica as well when it takes longer than nearly all."""
+        """A search, asked of another replica as well when it takes longer than nearly all: while
+        such searches are few, and in any case when it takes far longer, as a retry."""
+        # A replica that is tried again may hang.
         probing = self._endpoints[place].breaker.open
         self._hedges.earn()
         others: list[int] = []
 
-        def second() -> Awaitable[Reply] | None:
+        def second(moment: int) -> Awaitable[Reply] | None:
             other = self._pick(writer_first=True, tried=(place,))
             if other in (None, place):
                 return None
-            if not probing and not self._hedges.spend():
+            if not (self._hedges.spend() or (moment == last and self._may_retry())):
                 _NOT_HEDGED.inc()
                 return None
             _HEDGED.inc()
             others.append(other)
             return self._try(other, read, request, limit_seconds - (time.perf_counter() - started))
 
+        moments = self._moments(probing)
+        last = len(moments) - 1
         started = time.perf_counter()
-        first = self._try(place, read, request, limit_seconds)
-        after = self._hedge_after(probing)
-        if after is None:
-            reply, won = await first, False
-        else:
-            found = await hedged(first, second, after)
-            reply, won = found.reply, found.second_won
+        found = await hedged(self._try(place, read, request, limit_seconds), second, moments)
         # Where the second won: the first would have taken at least as long.
         self._search_seconds.observe(time.perf_counter() - started)
-        if won:
+        if found.second_won:
             _HEDGE_WON.inc()
-        return reply, others[0] if won else place
+        return found.reply, others[0] if found.second_won else place
 
-    def _hedge_after(self, probing: bool) -> float | None:
-        if len(self._search_seconds) >= _FEWEST_TIMES:
-            return self._search_seconds.quantile(_HEDGED_QUANTILE)
-        return _PROBE_PATIENCE_SECONDS if probing else None
+    def _moments(self, probing: bool) -> tuple[float, ...]:
+        """How long a search may take before another replica is asked, and before it has to be."""
+        if len(self._search_seconds) < _FEWEST_TIMES:
+            return (_PROBE_PATIENCE_SECONDS if probing else _PATIENCE_SECONDS,)
+        nearly_all = self._search_seconds.quantile(_HEDGED_QUANTILE)
+        too_long = far_too_slow(nearly_all)
+        return (too_long,) if probing else (nearly_all, too_long)
 
 
 _HEDGED = HEDGES.labels("sent")
