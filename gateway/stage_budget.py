@@ -79,7 +79,9 @@ class StageBudget:
             left - self._reserved(stage, left, later),
         )
         record = self._records[stage]
-        if allowed > 0 and (self._fits(stage, allowed) or record.probes(self._now())):
+        # Where the caller's deadline is not what is short, the tier's circuit breaker decides.
+        in_time = allowed == limit_seconds or self._fits(stage, allowed)
+        if allowed > 0 and (in_time or record.probes(self._now())):
             return allowed
         record.no_time.inc()
         return 0.0
@@ -91,9 +93,9 @@ class StageBudget:
     def passages_that_fit(self, passages: int, limit_seconds: float) -> int:
         """How many of so many passages can be reranked in this time: all, the first few, or 0
         when not even two can, which have no order otherwise."""
-        fit = self._rerank_cost.passages_within(limit_seconds)
         if limit_seconds <= 0:
             return 0
+        fit = self._rerank_cost.passages_within(limit_seconds)
         if fit is None or fit >= passages:
             return passages
         record = self._records[common_pb2.STAGE_RERANK]

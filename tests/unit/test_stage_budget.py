@@ -83,6 +83,13 @@ def test_an_optional_stage_that_cannot_fit_is_skipped() -> None:
     assert budget.limit_seconds(EMBED, 60.0, later=(RETRIEVE,)) > 0
 
 
+def test_a_stage_that_is_slow_beyond_its_limit_is_not_skipped_for_want_of_time() -> None:
+    """Its tier's circuit breaker says when to leave it alone, and finds it again at once."""
+    budget = measured(rerank=30.0)
+    set_deadline(60.0)
+    assert budget.limit_seconds(RERANK, 2.0) == 2.0
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.001])
 def test_no_time_at_all_is_an_error_of_its_own(seconds: float) -> None:
     set_deadline(seconds)
