@@ -30,7 +30,8 @@ async def wire(settings: GatewaySettings, server: TierServer) -> AsyncIterator[N
             http = HttpServer(settings, app)
             await http.start()
             server.beside.append(http)
-        yield
+        async with servicer.running():
+            yield
     finally:
         await embedder.close()
         await retriever.close()

@@ -45,6 +45,10 @@ class Catalog:
         )
         return self.remember(namespace, response.collection)
 
+    def known(self, namespace: str, name: str) -> CollectionEntry | None:
+        """What is remembered, however old."""
+        return self._entries.get((namespace, name))
+
     def remember(self, namespace: str, collection: collection_pb2.Collection) -> CollectionEntry:
         entry = CollectionEntry(
             namespace,

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-from gateway.searches import Searches
+from gateway.cache.search import CachedSearch
 from gateway.settings import GatewaySettings
 from services.runtime.deadline import remaining_seconds, set_deadline
 from services.runtime.drain import Drain
@@ -25,7 +25,7 @@ MAX_BATCH_SEARCHES = 100
 class SearchStreams:
     """As many streams at once as the server is set to take."""
 
-    def __init__(self, settings: GatewaySettings, drain: Drain, searches: Searches) -> None:
+    def __init__(self, settings: GatewaySettings, drain: Drain, searches: CachedSearch) -> None:
         self._settings = settings
         self._drain = drain
         self._searches = searches

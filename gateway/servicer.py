@@ -1,9 +1,11 @@
 """SearchService: each call to whoever answers it."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from gateway.backends import Embedder, Reranker, Retriever
+from gateway.cache.search import CachedSearch
 from gateway.catalog import Catalog
 from gateway.collections import Collections
 from gateway.index_streams import IndexStreams
@@ -31,12 +33,22 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         limit_seconds = settings.retrieve_timeout_seconds
         catalog = Catalog(retriever, limit_seconds)
         pipeline = SearchPipeline(settings, catalog, embedder, retriever, reranker)
-        self._searches = Searches(settings, pipeline)
+        searches = Searches(settings, pipeline)
+        self._searches = CachedSearch(settings, catalog, embedder, retriever, searches)
         self._search_streams = SearchStreams(settings, drain, self._searches)
         self._similarity = TextSimilarity(settings, embedder, reranker)
         self._indexing = IndexStreams(settings, drain, catalog, embedder, retriever)
         self._documents = StoredDocuments(settings, retriever)
         self._collections = Collections(embedder, retriever, catalog, limit_seconds)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """What goes on beside the calls goes on inside the block."""
+        self._searches.start()
+        try:
+            yield
+        finally:
+            await self._searches.close()
 
     async def Search(
         self, request: search_pb2.SearchRequest, context: Any

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from gateway.cache.use import CacheUse
 from gateway.pipeline.fusion_plan import FusionMethod, FusionPlan, SearchMode
 from services.runtime.channel import ClientTls
 from services.runtime.settings import ServerSettings, server_config
@@ -65,6 +66,26 @@ class GatewaySettings(ServerSettings):
     max_highlight_sentences: int = Field(default=64, ge=1)
     """How many sentences of an answer are embedded to choose from, those of the best results
     first: what highlights cost at most."""
+    cache_use: CacheUse = CacheUse.EXACT
+    """Which caches answer searches that do not say: `none`, `exact` (only the very same request
+    over the same writes) or `semantic` (also a query that means nearly the same)."""
+    cache_bytes: int = Field(default=64 * 2**20, ge=0)
+    """How much memory answers that are kept in process take; 0: none are."""
+    cache_max_age_seconds: float = Field(default=3600.0, gt=0)
+    """How old an answer that is kept may be, also where nothing was written since."""
+    cache_url: SecretStr | None = None
+    """A Redis that all gateways keep answers in: redis://HOST:PORT, rediss:// with TLS, or
+    unix://PATH; unset: answers are kept in process only."""
+    cache_semantic_similarity: float = Field(default=0.97, ge=0, le=1)
+    """The least cosine of two queries that mean nearly the same."""
+    cache_semantic_sampled: float = Field(default=0.05, ge=0, le=1)
+    """The share of semantic hits that are searched for real as well, in the background, after
+    the first 40 of a collection, which all are."""
+    cache_semantic_floor: float = Field(default=0.9, ge=0, le=1)
+    """The least share of semantic hits that must be true; where it is surely less the semantic
+    cache turns itself off for the collection."""
+    cache_semantic_bytes: int = Field(default=16 * 2**20, ge=0)
+    """How much memory the vectors of queries whose answers are kept take."""
     index_timeout_seconds: float = Field(default=120.0, gt=0)
     """The longest that one batch of documents may take in a tier."""
     index_patience_seconds: float = Field(default=15.0, ge=0)

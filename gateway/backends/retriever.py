@@ -7,6 +7,7 @@ from typing import Any
 from gateway.backends import sense
 from gateway.backends.endpoint import Check, Endpoint, Method, Reply
 from gateway.backends.replicas import Read, Replicas
+from gateway.search_watch import note_applied
 from services.runtime.channel import ClientTls
 from sirdar.v1 import common_pb2, retriever_pb2, retriever_pb2_grpc
 
@@ -83,7 +84,9 @@ class Retriever:
         """From all shards if any replica has them all. Hedged where there are several."""
         read = self._reads[self.rpc.SearchPassages]
         strong = request.consistency == common_pb2.CONSISTENCY_STRONG
-        return await self._replicas.search(read, request, limit_seconds, writer_first=strong)
+        response = await self._replicas.search(read, request, limit_seconds, writer_first=strong)
+        note_applied(request.collection, response.applied_seqs)
+        return response
 
 
 def _stub(endpoint: Endpoint) -> "retriever_pb2_grpc.RetrieverServiceAsyncStub":

@@ -176,7 +176,11 @@ class LexicalSearcher:
         parts = _Parts(self._indexer, search)
         passages: dict[int, Passage] = {}
         found = [self._live(text, parts, search.candidates, passages) for text in search.texts]
-        pending = sum(shard.lexical.pending for shard in search.shards if shard.lexical)
+        pending = sum(
+            max(0, shard.lexical.committed_seq - seq)
+            for shard, seq in zip(search.shards, applied, strict=True)
+            if shard.lexical
+        )
         wanted = {passage_id for item in found for passage_id in item.ids}
         with_text = 0 if search.ids_only else search.documents_with_text
         shown = self._with_text(found, passages, wanted, with_text)
