@@ -12,9 +12,6 @@ from sirdar.v1 import collection_pb2, filter_pb2, query_pb2, search_pb2
 # A larger filter stays in the order that it came in: sorting one of 10,000 values takes 8 ms.
 _MAX_SORTED_BYTES = 4096
 _DEFAULT_TOP_K = 10
-# They say how complete and how fresh an answer must be. Those that are kept are complete, and
-# show all that was committed.
-_NOT_OF_THE_ANSWER = ("cache", "consistency", "require_complete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +37,11 @@ class Keys:
         """Of a valid request; the entries are of its collections, in their order."""
         canonical = search_pb2.SearchRequest()
         canonical.CopyFrom(request)
-        for name in _NOT_OF_THE_ANSWER:
-            canonical.ClearField(name)
+        # They say how complete and how fresh an answer must be. Those that are kept are complete,
+        # and show all that was committed.
+        canonical.ClearField("cache")
+        canonical.ClearField("consistency")
+        canonical.ClearField("require_complete")
         tokens = sorted(set(request.consistency_tokens))
         canonical.consistency_tokens[:] = tokens
         canonical.namespace = entries[0].namespace
@@ -49,8 +49,9 @@ class Keys:
             canonical.top_k = _DEFAULT_TOP_K
         if canonical.HasField("filter"):
             _sort(canonical.filter)
-        for name in ("mode", "fusion", "rerank"):
-            canonical.ClearField(name)
+        canonical.ClearField("mode")
+        canonical.ClearField("fusion")
+        canonical.ClearField("rerank")
         resolved = [self._resolved(request, entry) for entry in entries]
         canonical.query = ""
         shape = hashlib.sha256(self._server)

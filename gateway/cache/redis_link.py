@@ -126,7 +126,9 @@ class RedisLink:
                     await self._answer(batch)
 
     async def _answer(self, batch: list[tuple[bytes, asyncio.Future[bytes | None]]]) -> None:
-        values = await self._command(self._redis.mget([key for key, _ in batch]))
+        # Not decoded, so bytes.
+        mget: Awaitable[list[Any]] = self._redis.mget([key for key, _ in batch])
+        values = await self._command(mget)
         for (_, answer), value in zip(batch, values or [None] * len(batch), strict=True):
             if not answer.done():
                 answer.set_result(value)

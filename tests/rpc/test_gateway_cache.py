@@ -176,9 +176,9 @@ async def test_a_server_that_is_set_to_none_keeps_for_those_who_ask(world: World
         (gateway,) = world.gateways
         await notes(gateway)
         assert (await gateway.kept()).cache.status == BYPASSED
-        asked = {"cache": query_pb2.CACHE_USE_EXACT}
-        assert (await gateway.ask(**asked)).cache.status == MISS
-        assert (await gateway.ask(**asked)).cache.status == HIT
+        exact = query_pb2.CACHE_USE_EXACT
+        assert (await gateway.kept(cache=exact)).cache.status == MISS
+        assert (await gateway.ask(cache=exact)).cache.status == HIT
 
 
 async def test_every_write_makes_all_answers_stale_at_once(world: World) -> None:

@@ -16,7 +16,7 @@ from gateway.cache.entry import CacheEntry, encode
 from gateway.cache.memory import MemoryCache
 from gateway.cache.redis_link import RedisLink
 from gateway.cache.store import AnswerStore
-from sirdar.errors import FailedPrecondition
+from sirdar.errors import DataLoss, FailedPrecondition
 from tests.redis_server import RedisServer
 
 SLOT, OTHER_SLOT = b"s" * 32, b"o" * 32
@@ -103,7 +103,7 @@ async def test_an_entry_of_another_version_is_a_miss_and_is_overwritten(
 async def test_every_damaged_byte_is_noticed(place: int) -> None:
     data = bytearray(encode(SLOT, CacheEntry(HERE, time.time() + 60, b"an answer" * 4)))
     data[place] ^= 0x10
-    with pytest.raises(entries.DataLoss):
+    with pytest.raises(DataLoss):
         entries.decode(SLOT, bytes(data))
 
 
@@ -121,7 +121,7 @@ async def test_damage_of_any_kind_is_a_miss_and_is_overwritten(redis: RedisServe
 
 async def test_a_key_of_another_type_is_a_miss_and_harms_nobody(redis: RedisServer) -> None:
     async with linked(redis) as link, Redis.from_url(redis.url) as raw:
-        await raw.hset(KEY, "field", "value")  # type: ignore[misc]
+        await raw.hset(KEY, "field", "value")
         assert await answer(link) is None
         assert link.up
 
