@@ -139,7 +139,9 @@ async def measure(url: str, stack: Stack, data: Cranfield) -> dict[str, float]:
 
         async def ask_sirdar(query: str) -> object:
             # What the baseline does: no reranking.
-            return await sirdar.search(COLLECTION, query, rerank=RerankSettings(enabled=False))
+            # And each for real: the queries come again and again.
+            rerank = RerankSettings(enabled=False)
+            return await sirdar.search(COLLECTION, query, rerank=rerank, cache="none")
 
         await sirdar.create_collection(COLLECTION)
         queries = list(data.queries.values())

@@ -41,7 +41,11 @@ def paced_search_seconds(address: str, a_second: float, seconds: float) -> list[
 
 
 async def _paced_search_seconds(address: str, a_second: float, seconds: float) -> list[float]:
-    request = search_pb2.SearchRequest(collection=NOOP_COLLECTION, query="what was asked for")
+    request = search_pb2.SearchRequest(
+        collection=NOOP_COLLECTION,
+        query="what was asked for",
+        cache=query_pb2.CACHE_USE_NONE,
+    )
     async with _connected(address) as channel:
         stub = search_pb2_grpc.SearchServiceStub(channel)
 
@@ -167,7 +171,11 @@ async def _searches_per_second(
         async def worker() -> None:
             for query in waiting:
                 answer = await client.search(
-                    collection, query, mode=mode, rerank=RerankSettings(enabled=False)
+                    collection,
+                    query,
+                    mode=mode,
+                    rerank=RerankSettings(enabled=False),
+                    cache="none",
                 )
                 if answer.degraded:
                     raise RuntimeError(f"the answer to {query!r} is less than whole")
@@ -203,7 +211,10 @@ async def _watched(
 
         async def search(query: str) -> None:
             request = search_pb2.SearchRequest(
-                collection=collection, query=query, mode=query_pb2.SEARCH_MODE_HYBRID
+                collection=collection,
+                query=query,
+                mode=query_pb2.SEARCH_MODE_HYBRID,
+                cache=query_pb2.CACHE_USE_NONE,
             )
             request.rerank.enabled = True
             request.rerank.depth = 4

@@ -17,7 +17,7 @@ from sirdar.errors import FailedPrecondition
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-# What a search waits at most; the issue of a stalled server is 5 ms in all.
+# What a search waits at most: one that stalls costs less than 5 ms in all.
 WAIT_SECONDS = 0.004
 # A command that takes longer means a server that is gone or hangs: it is left out.
 _COMMAND_SECONDS = 0.1

@@ -19,11 +19,11 @@ from gateway.cache.semantic import SemanticCache, SemanticHit, overlap
 from gateway.cache.store import AnswerStore
 from gateway.cache.use import CacheUse, cache_use
 from gateway.catalog import Catalog, CollectionEntry
-from gateway.pipeline.query import read_query
+from gateway.pipeline.query import SearchQuery
+from gateway.pipeline.request import read_query
 from gateway.search_watch import SearchWatch, watched
 from gateway.searches import Searches
 from gateway.settings import GatewaySettings
-from gateway.validation import namespace_of
 from services.runtime.deadline import set_deadline
 from sirdar.errors import SirdarError
 from sirdar.v1 import common_pb2, query_pb2, search_pb2
@@ -107,8 +107,9 @@ class CachedSearch:
     ) -> search_pb2.SearchResponse:
         """As `Searches.search`; what is kept has no preliminary order."""
         started = time.perf_counter()
-        use = cache_use(request.cache, self._settings.cache_use)
-        lookup = None if use is CacheUse.NONE else await self._lookup(request, use)
+        query = read_query(request, self._settings)
+        use = cache_use(query.cache, self._settings.cache_use)
+        lookup = None if use is CacheUse.NONE else await self._lookup(request, query, use)
         if lookup is None:
             response = await self._searches.search(request, preliminary)
             _set(response, query_pb2.CACHE_STATUS_BYPASSED)
@@ -135,18 +136,14 @@ class CachedSearch:
             _set_total(searched.response, started)
         return searched.response
 
-    async def _lookup(self, request: search_pb2.SearchRequest, use: CacheUse) -> _Lookup | None:
-        """None: there is no position to be had, and the search will tell what is wrong.
-
-        Raises InvalidArgument for a request that is.
-        """
-        read_query(request, self._settings)
-        namespace = namespace_of(request.namespace)
-        names = list(request.collections) or [request.collection]
-        call_for(namespace)
+    async def _lookup(
+        self, request: search_pb2.SearchRequest, query: SearchQuery, use: CacheUse
+    ) -> _Lookup | None:
+        """None: there is no position to be had, and the search will tell what is wrong."""
+        call_for(query.namespace)
         try:
-            position = await self._positions.of(namespace, names)
-            entries = [await self._catalog.get(namespace, name) for name in names]
+            position = await self._positions.of(query.namespace, query.collections)
+            entries = [await self._catalog.get(query.namespace, name) for name in query.collections]
         except SirdarError:
             return None
         return _Lookup(request, use, entries, self._keys.of(request, entries), position)
@@ -218,7 +215,8 @@ class CachedSearch:
         """Searches for real what was answered from the semantic cache; False: it could not be
         compared."""
         set_deadline(_SAMPLE_SECONDS)
-        lookup = await self._lookup(sample.request, CacheUse.EXACT)
+        query = read_query(sample.request, self._settings)
+        lookup = await self._lookup(sample.request, query, CacheUse.EXACT)
         if lookup is None or lookup.position.digest != sample.position:
             return False
         response, whole = await self._search_at(lookup, SearchWatch())

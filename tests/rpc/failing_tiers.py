@@ -215,7 +215,8 @@ async def serving_embedder() -> AsyncIterator[str]:
 @asynccontextmanager
 async def gateway_over(**settings: Any) -> AsyncIterator[str]:
     """The address of a gateway with these settings."""
-    bare = {"port": 0, "metrics_port": None, "http_port": None}
+    # Equal searches at once would be one, and a position is a call more.
+    bare = {"port": 0, "metrics_port": None, "http_port": None, "cache_use": "none"}
     checked = GatewaySettings.model_validate({**bare, **settings})
     async with serve("gateway", checked, wire) as server:
         yield f"127.0.0.1:{server.port}"

@@ -39,6 +39,7 @@ from sirdar.client.documents import (
 from sirdar.client.fusion import Fusion, FusionMethod, SearchMode
 from sirdar.client.health import Health
 from sirdar.client.query import (
+    CacheUse,
     Collapse,
     CollapseMethod,
     Diversity,
@@ -48,6 +49,7 @@ from sirdar.client.query import (
     Threshold,
 )
 from sirdar.client.results import (
+    CacheOutcome,
     CollectionCoverage,
     Consistency,
     Coverage,
@@ -66,6 +68,8 @@ from sirdar.v1.query_pb2 import QueryStage
 
 __all__ = [
     "AsyncClient",
+    "CacheOutcome",
+    "CacheUse",
     "Client",
     "Collapse",
     "CollapseMethod",

@@ -27,6 +27,7 @@ from sirdar.client.documents import (
     WriteReceipt,
 )
 from sirdar.client.results import (
+    CacheOutcome,
     CollectionCoverage,
     Coverage,
     Degradation,
@@ -39,7 +40,7 @@ from sirdar.client.results import (
 )
 from sirdar.client.searches import SearchOutcome, SimilarityOutcome
 from sirdar.errors import Unimplemented, from_status
-from sirdar.v1 import collection_pb2, common_pb2, document_pb2, filter_pb2, search_pb2
+from sirdar.v1 import collection_pb2, common_pb2, document_pb2, filter_pb2, query_pb2, search_pb2
 
 _SIMILARITIES = {
     collection_pb2.SIMILARITY_COSINE: Similarity.COSINE,
@@ -48,6 +49,7 @@ _SIMILARITIES = {
 
 _STAGES = common_pb2.Stage.DESCRIPTOR, "STAGE_"
 _FIELD_TYPES = filter_pb2.FieldType.DESCRIPTOR, "FIELD_TYPE_"
+_CACHE_STATUSES = query_pb2.CacheStatus.DESCRIPTOR, "CACHE_STATUS_"
 _DEGRADED_REASONS = common_pb2.DegradedReason.DESCRIPTOR, "DEGRADED_REASON_"
 
 
@@ -206,6 +208,14 @@ def search_results(message: search_pb2.SearchResponse) -> SearchResults:
             CollectionCoverage(item.collection, space(item.space), _coverage(item.coverage))
             for item in message.collections
         ),
+        cache=_cache_outcome(message.cache) if message.HasField("cache") else None,
+    )
+
+
+def _cache_outcome(message: query_pb2.CacheOutcome) -> CacheOutcome:
+    return CacheOutcome(
+        _word(_CACHE_STATUSES, message.status),
+        message.similarity if message.HasField("similarity") else None,
     )
 
 

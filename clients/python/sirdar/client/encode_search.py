@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sirdar.client import encode
 from sirdar.client.options import SearchOptions
 from sirdar.client.query import (
+    CacheUse,
     Collapse,
     CollapseMethod,
     Diversity,
@@ -70,6 +71,9 @@ def _ranking(request: search_pb2.SearchRequest, options: SearchOptions) -> None:
 
 
 def _shape(request: search_pb2.SearchRequest, options: SearchOptions) -> None:
+    if "cache" in options:
+        use = encode.choice("cache", options["cache"], CacheUse)
+        request.cache = query_pb2.CacheUse.Value(f"CACHE_USE_{use}")
     if "unit" in options:
         unit = encode.choice("unit", options["unit"], SearchUnit)
         request.unit = query_pb2.SearchUnit.Value(f"SEARCH_UNIT_{unit}")

@@ -6,6 +6,7 @@ from typing import TypedDict
 from sirdar.client.collection import FieldType, Model, RerankSettings, Similarity
 from sirdar.client.fusion import Fusion, SearchMode
 from sirdar.client.query import (
+    CacheUse,
     Collapse,
     Diversity,
     Grouping,
@@ -35,6 +36,8 @@ class SearchOptions(TypedDict, total=False):
     `sirdar.client.query`); `like` is the id of a document to find others like,
     instead of a query; `explain` tells how each result came to its place;
     `stages` are the stages of the search as messages of the contract.
+    `cache` says whether the answer may be one that is kept, by default as the
+    server is set.
     """
 
     top_k: int
@@ -58,6 +61,7 @@ class SearchOptions(TypedDict, total=False):
     like: str
     explain: bool
     stages: Sequence[QueryStage]
+    cache: CacheUse | str
 
 
 class CollectionOptions(TypedDict, total=False):

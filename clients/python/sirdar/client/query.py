@@ -5,6 +5,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+class CacheUse(StrEnum):
+    """`none`: search. `exact`: also the kept answer to the very same request over the same
+    writes. `semantic`: also that to a query that means nearly the same."""
+
+    NONE = "none"
+    EXACT = "exact"
+    SEMANTIC = "semantic"
+
+
 class SearchUnit(StrEnum):
     """`documents`: each once, with its best passage. `passages`: each for itself."""
 

@@ -123,6 +123,15 @@ class CollectionCoverage:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheOutcome:
+    """Whether the answer was kept: `bypassed`, `miss`, `exact_hit`, `semantic_hit` with the cosine
+    of the two queries as `similarity`, or `semantic_off`; see the contract."""
+
+    status: str
+    similarity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResults:
     """The results, best first, and what is known about the answer; iterates over the results.
 
@@ -137,6 +146,7 @@ class SearchResults:
     degraded: tuple[Degradation, ...]
     pool: int = 0
     collections: tuple[CollectionCoverage, ...] = ()
+    cache: CacheOutcome | None = None
 
     def __iter__(self) -> Iterator[SearchResult]:
         return iter(self.results)
