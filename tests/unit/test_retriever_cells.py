@@ -162,9 +162,11 @@ def test_queries_near_and_far_of_one_batch_find_what_each_finds_alone(sides: Sid
     together = sides.found(queries, only, exact=False)
     alone = [sides.found(query[None], only, exact=False)[0] for query in queries]
     exact = sides.found(queries, only, exact=True)
-    # Over all of them: how a graph is built is not the same each time.
-    assert recall(together, exact) >= 0.95
-    assert recall(alone, exact) >= 0.9
+    # Two answers in each other's place would take 0.05. A walk from between clusters may end in
+    # one that is not the nearest, with a filter or without, as the graph is built each time
+    # anew: so of all queries together.
+    assert recall(together, exact) >= 0.98
+    assert recall(alone, exact) >= 0.95
     assert all(len(found.ids) == len(set(found.ids)) == 10 for found in together)
 
 
