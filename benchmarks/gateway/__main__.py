@@ -9,7 +9,7 @@ compared with share the cores.
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.gateway import failures, indexing, own, searches, upload
+from benchmarks.gateway import failures, hits, indexing, own, searches, semantic, upload
 from benchmarks.gateway.bench import SHORT, Bench, Scale, running_bench
 from benchmarks.harness.command import Figures, cpu_model, last_line, measured, parser
 from services.runtime.cpu import available_cpus
@@ -19,6 +19,8 @@ FIGURES: Mapping[str, Callable[[Bench], Figures]] = {
     "upload": upload.measure,
     "index": indexing.measure,
     "searches": searches.measure,
+    "hits": hits.measure,
+    "semantic": semantic.measure,
     "failures": failures.measure,
 }
 

@@ -13,6 +13,7 @@ from benchmarks.harness import noop
 from benchmarks.harness.callers import Callers
 from services.stack.stack import NO_RERANKER, Stack
 from services.stack.tiers import TIERS, Layout, Tier, with_replicas
+from tests.redis_server import RedisServer
 
 
 def _before_noop(layout: Layout) -> Mapping[str, str]:
@@ -84,10 +85,33 @@ class Bench:
             yield stack
 
     @contextmanager
-    def replicated(self) -> Iterator[Stack]:
-        """All tiers, and two retrievers on one store."""
-        with Stack(self._folder / "replicated", tiers=with_replicas(TIERS, 2)) as stack:
+    def redis(self) -> Iterator[RedisServer]:
+        """A server of the bench's own."""
+        folder = self._folder / "redis"
+        folder.mkdir(exist_ok=True)
+        server = RedisServer(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+    @contextmanager
+    def replicated(self, cache_url: str) -> Iterator[Stack]:
+        """All tiers, two retrievers on one store, answers kept on that Redis."""
+        environment = {"SIRDAR_GATEWAY_CACHE_URL": cache_url}
+        folder = self._folder / "replicated"
+        with Stack(folder, tiers=with_replicas(TIERS, 2), environment=environment) as stack:
             yield stack
+
+    @contextmanager
+    def semantic(self, settings: Mapping[str, str]) -> Iterator[Stack]:
+        """All tiers but the reranker; `settings` are the gateway's, for its semantic cache."""
+        environment = {f"SIRDAR_GATEWAY_CACHE_SEMANTIC_{key}": settings[key] for key in settings}
+        with TemporaryDirectory(dir=self._folder) as folder:
+            stack = Stack(Path(folder), reranker=NO_RERANKER, environment=environment)
+            with stack:
+                yield stack
 
     def say(self, line: str) -> None:
         print(line, flush=True)

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
 
 import grpc
 import uvloop
@@ -27,12 +28,32 @@ _WATCHED_SECONDS = 5.0
 NOOP_COLLECTION = "noop"
 
 
+# Only the type stubs have these classes.
+SearchStub: TypeAlias = "search_pb2_grpc.SearchServiceAsyncStub"
+EmbedderStub: TypeAlias = "embedder_pb2_grpc.EmbedderServiceAsyncStub"
+RetrieverStub: TypeAlias = "retriever_pb2_grpc.RetrieverServiceAsyncStub"
+
+
 @asynccontextmanager
-async def _connected(address: str) -> AsyncIterator[grpc.aio.Channel]:
+async def _connected(address: str) -> AsyncIterator[Any]:
+    """A channel that is connected already; the stubs' own types know of blocking ones."""
     options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 32 * 2**20)]
     async with grpc.aio.insecure_channel(address, options) as channel:
         await channel.channel_ready()
         yield channel
+
+
+@asynccontextmanager
+async def searching(address: str) -> AsyncIterator[SearchStub]:
+    """A stub of the gateway without retries of its own."""
+    async with _connected(address) as channel:
+        yield cast(SearchStub, search_pb2_grpc.SearchServiceStub(channel))
+
+
+@asynccontextmanager
+async def embedding(address: str) -> AsyncIterator[EmbedderStub]:
+    async with _connected(address) as channel:
+        yield cast(EmbedderStub, embedder_pb2_grpc.EmbedderServiceStub(channel))
 
 
 def paced_search_seconds(address: str, a_second: float, seconds: float) -> list[float]:
@@ -46,12 +67,10 @@ async def _paced_search_seconds(address: str, a_second: float, seconds: float) -
         query="what was asked for",
         cache=query_pb2.CACHE_USE_NONE,
     )
-    async with _connected(address) as channel:
-        stub = search_pb2_grpc.SearchServiceStub(channel)
+    async with searching(address) as stub:
 
         async def search() -> None:
-            answer: search_pb2.SearchResponse = await stub.Search(request)  # type: ignore[misc]
-            assert len(answer.results) == 10
+            assert len((await stub.Search(request)).results) == 10
 
         return await _paced(search, a_second, seconds)
 
@@ -68,12 +87,12 @@ async def _paced_tier_seconds(address: str, a_second: float, seconds: float) -> 
         collection=NOOP_COLLECTION, queries=[query], candidates=30
     )
     async with _connected(address) as channel:
-        embedder = embedder_pb2_grpc.EmbedderServiceStub(channel)
-        retriever = retriever_pb2_grpc.RetrieverServiceStub(channel)
+        embedder = cast(EmbedderStub, embedder_pb2_grpc.EmbedderServiceStub(channel))
+        retriever = cast(RetrieverStub, retriever_pb2_grpc.RetrieverServiceStub(channel))
 
         async def calls() -> None:
-            await embedder.EmbedTexts(text)  # type: ignore[misc]
-            await retriever.SearchPassages(passages)  # type: ignore[misc]
+            await embedder.EmbedTexts(text)
+            await retriever.SearchPassages(passages)
 
         return await _paced(calls, a_second, seconds)
 
@@ -138,15 +157,12 @@ async def _embedded_passages_per_second(
             for start in range(0, len(messages), a_call)
         ]
     )
-    async with _connected(address) as channel:
-        stub = embedder_pb2_grpc.EmbedderServiceStub(channel)
+    async with embedding(address) as stub:
 
         async def worker() -> int:
             passages = 0
             for request in waiting:
-                answer: embedder_pb2.EmbedDocumentsResponse = await stub.EmbedDocuments(  # type: ignore[misc]
-                    request, timeout=_CALL_SECONDS
-                )
+                answer = await stub.EmbedDocuments(request, timeout=_CALL_SECONDS)
                 passages += sum(len(item.embedded.passages) for item in answer.documents)
             return passages
 
@@ -206,24 +222,20 @@ async def _watched(
     address: str, collection: str, queries: Sequence[str], a_second: float, seconds: float
 ) -> list[Watched]:
     seen: list[Watched] = []
-    async with _connected(address) as channel:
-        stub = search_pb2_grpc.SearchServiceStub(channel)
+    async with searching(address) as stub:
 
         async def search(query: str) -> None:
             request = search_pb2.SearchRequest(
                 collection=collection,
                 query=query,
                 mode=query_pb2.SEARCH_MODE_HYBRID,
-                cache=query_pb2.CACHE_USE_NONE,
             )
             request.rerank.enabled = True
             request.rerank.depth = 4
             started, began = time.time(), time.perf_counter()
             failed = degraded = False
             try:
-                answer: search_pb2.SearchResponse = await stub.Search(  # type: ignore[misc]
-                    request, timeout=_WATCHED_SECONDS
-                )
+                answer = await stub.Search(request, timeout=_WATCHED_SECONDS)
                 degraded = bool(answer.degraded)
             except grpc.aio.AioRpcError as error:
                 print(f"failed: {error.code().name}: {error.details()}", flush=True)

@@ -1,7 +1,9 @@
 """Searches while what answers them is killed and comes back."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.gateway.bench import Bench
 from benchmarks.gateway.client import Watched, indexed_passages_per_second, watched
@@ -27,14 +29,18 @@ class Outage:
 
 
 def measure(bench: Bench) -> Figures:
-    """A stack with a reranker and two retrievers on one store. Searches, hybrid and reranked, go
-    at a steady pace without retries of their own; each of the tiers is killed in turn, stays away
-    for some seconds and is started again. A partial answer is no error, and is counted."""
-    with bench.replicated() as stack:
+    """A stack with a reranker, two retrievers on one store and answers kept on Redis. Searches,
+    hybrid, reranked and each another, go at a steady pace without retries of their own; each of
+    these is killed in turn, stays away for some seconds and is started again. A partial answer
+    is no error, and is counted."""
+    with bench.redis() as redis, bench.replicated(redis.url) as stack:
         documents = bench.corpus.documents[:_DOCUMENTS]
         bench.callers.run(indexed_passages_per_second, stack.address, COLLECTION, documents)
-        names = ("reranker", "retriever-2", "retriever")
-        outages = [_outage(bench, stack, name) for name in names]
+        outages = [
+            _outage(bench, stack, name, partial(stack.kill, name), partial(stack.restart, name))
+            for name in ("reranker", "retriever-2", "retriever")
+        ]
+        outages.insert(1, _outage(bench, stack, "redis", redis.kill, redis.start))
     for outage in outages:
         bench.say(
             f"{outage.tier} killed: {outage.errors} searches failed, {outage.degraded} were less "
@@ -47,16 +53,24 @@ def measure(bench: Bench) -> Figures:
     }
 
 
-def _outage(bench: Bench, stack: Stack, tier: str) -> Outage:
+def _outage(
+    bench: Bench,
+    stack: Stack,
+    tier: str,
+    kill: Callable[[], object],
+    restart: Callable[[], object],
+) -> Outage:
     away = bench.scale.outage_seconds
     # A model takes its time to load: longer than it stays away.
     seconds = _BEFORE_SECONDS + away + _AFTER_SECONDS + bench.scale.start_seconds
-    queries = list(bench.corpus.queries.values())
+    # Not what was searched for before: that answer may be kept.
+    queries = [f"{query} ({tier})" for query in bench.corpus.queries.values()]
     searching = bench.callers.start(watched, stack.address, COLLECTION, queries, _A_SECOND, seconds)
     time.sleep(_BEFORE_SECONDS)
-    stack.kill(tier)
+    kill()
+    # Away for as long as somebody takes to notice.
     time.sleep(away)
-    stack.restart(tier)
+    restart()
     back = time.time()
     return _summed(tier, searching.result(), back)
 

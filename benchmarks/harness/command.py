@@ -66,4 +66,7 @@ def measured(
 
 def last_line(result: Figures, about: Mapping[str, str | int]) -> str:
     """One JSON object."""
-    return json.dumps({key: round(value, 5) for key, value in result.items()} | dict(about))
+    figures = {
+        key: value if isinstance(value, bool) else round(value, 5) for key, value in result.items()
+    }
+    return json.dumps(figures | dict(about))
