@@ -15,7 +15,7 @@ _MESSAGES_A_SECOND = 20
 
 
 def measure(bench: Bench) -> Figures:
-    """`live_recall_agrees` is 1 where the estimate's interval holds the true recall."""
+    """`live_recall_agrees` is true where the estimate's interval holds the true recall."""
     assert bench.load
     messages = searches(
         COLLECTION, bench.corpus.queries, _A_MESSAGE, ids_only=False, documents_with_text=0
@@ -24,7 +24,7 @@ def measure(bench: Bench) -> Figures:
     true = recall(found, bench.corpus.truth.tolist())
     bench.say(f"recall@{K} {true:.4f}")
     until = time.monotonic() + _WAIT_SECONDS
-    figures: Figures = {"recall": true, "live_recall_agrees": 0.0}
+    figures: Figures = {"recall": true, "live_recall_agrees": False}
     at = 0
     while time.monotonic() < until:
         part = [messages[(at + step) % len(messages)] for step in range(_MESSAGES_A_SECOND)]
@@ -44,7 +44,7 @@ def measure(bench: Bench) -> Figures:
     )
     return {
         "recall": true,
-        "live_recall_agrees": float(estimate.low <= true <= estimate.high),
+        "live_recall_agrees": estimate.low <= true <= estimate.high,
         "live_recall": estimate.recall,
         "live_recall_queries": float(estimate.queries),
     }

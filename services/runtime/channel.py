@@ -44,7 +44,8 @@ def open_channel(address: str, *, max_message_bytes: int, tls: ClientTls | None 
         ("grpc.keepalive_permit_without_calls", 1),
         # gRPC's default backs off to two minutes: a restarted tier must be found at once.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # How long one attempt may take, handshakes included: a server may be far away or busy.
+        ("grpc.min_reconnect_backoff_ms", 2_000),
         ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.enable_channelz", 1),
         # `http_proxy` is for the world outside: tiers reach each other directly.

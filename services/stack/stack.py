@@ -225,7 +225,7 @@ def _probes(addresses: Sequence[str]) -> Iterator[list[Callable[[], bool]]]:
         grpc.insecure_channel(
             address,
             [
-                ("grpc.min_reconnect_backoff_ms", 50),
+                ("grpc.initial_reconnect_backoff_ms", 50),
                 ("grpc.max_reconnect_backoff_ms", 200),
                 ("grpc.enable_http_proxy", 0),
             ],

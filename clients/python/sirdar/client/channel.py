@@ -132,7 +132,8 @@ def options(address: str, max_message_bytes: int) -> list[tuple[str, int | str]]
         ("grpc.keepalive_permit_without_calls", 1),
         # gRPC's default backs off to two minutes: a restarted server must be found at once.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # How long one attempt may take, handshakes included: a server may be far away or busy.
+        ("grpc.min_reconnect_backoff_ms", 2_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
     ]
     if _on_this_machine(address):
