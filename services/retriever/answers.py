@@ -7,8 +7,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.retriever import metadata, schema
 from services.retriever.catalog import OpenCollection
+from services.retriever.passage_search import CoveredAnswer, PassageSearch
 from services.retriever.recall.auditor import CollectionRecall
-from services.retriever.retriever import CoveredAnswer, PassageSearch
 from services.retriever.shard import Shard, ShardState
 from services.retriever.store.placement import shard_of
 from services.retriever.store.records import (

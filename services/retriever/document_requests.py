@@ -12,7 +12,7 @@ from services.retriever import requests, vectors
 from services.retriever.filters import requests as filter_requests
 from services.retriever.lexical.query import MAX_QUERY_CHARACTERS
 from services.retriever.metadata import MetadataRules
-from services.retriever.retriever import Consistency, PassageSearch
+from services.retriever.passage_search import Consistency, PassageSearch
 from services.retriever.store.records import DocumentWrite, FieldSchema, Generation, Position
 from services.retriever.tokens import read_consistency_token
 from sirdar.errors import FailedPrecondition, InvalidArgument, Unimplemented

@@ -7,12 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum
 from threading import Lock
 from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from services.retriever.catalog import Catalog, OpenCollection
 from services.retriever.deliveries import Deliveries
@@ -22,6 +18,7 @@ from services.retriever.index_trial import check as check_index
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.lexical.search import LexicalSearcher, WordAnswer, WordSearch
 from services.retriever.pacing import WritePace
+from services.retriever.passage_search import Consistency, CoveredAnswer, PassageSearch
 from services.retriever.recall.auditor import Auditor
 from services.retriever.search import SearchAnswer, Searcher, SearchRequest
 from services.retriever.settings import RetrieverSettings
@@ -41,7 +38,6 @@ from services.retriever.store.records import (
     EmbeddedDocument,
     Generation,
     Passage,
-    Position,
     StoredDocument,
     WriteResult,
 )
@@ -49,67 +45,6 @@ from services.runtime.deadline import deadline
 from sirdar.errors import NotFound, ResourceExhausted
 
 T = TypeVar("T")
-
-
-class Consistency(Enum):
-    EVENTUAL = "eventual"
-    SESSION = "session"
-    STRONG = "strong"
-
-
-@dataclass(frozen=True, slots=True)
-class PassageSearch:
-    """`queries` is float32 of shape (n, dimensions); `shards` empty: all."""
-
-    queries: NDArray[np.float32]
-    candidates: int
-    exact: bool
-    documents_with_text: int | None
-    shards: tuple[int, ...]
-    consistency: Consistency
-    seen: tuple[Position, ...]
-    # The queries of the message that `queries` are of, and the words of each of its queries.
-    vector_places: tuple[int, ...]
-    words: tuple[str, ...]
-    # Answer with ids and scores alone; no passage is read.
-    ids_only: bool = False
-    # Only passages of documents that meet it; None: all.
-    condition: Condition | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CoveredAnswer:
-    """An answer and the shards that it does not speak for.
-
-    None: vectors, or words, were not asked for.
-    """
-
-    dense: SearchAnswer | None
-    lexical: WordAnswer | None
-    shards_asked: int
-    missing_shards: tuple[int, ...]
-
-    def ids_with_text(self) -> list[int]:
-        return [key for key, passage in self.passages().items() if passage.text]
-
-    @property
-    def pending_writes(self) -> int:
-        answers = (self.dense, self.lexical)
-        return max((answer.pending_writes for answer in answers if answer), default=0)
-
-    @property
-    def applied_seqs(self) -> list[int]:
-        """One a shard that answered: the last write that both show."""
-        answers = [answer.applied_seqs for answer in (self.dense, self.lexical) if answer]
-        return [min(seqs) for seqs in zip(*answers, strict=True)]
-
-    def passages(self) -> dict[int, Passage]:
-        """Of both, with text where one of them has it."""
-        dense = self.dense.passages if self.dense else {}
-        lexical = self.lexical.passages if self.lexical else {}
-        return dense | {
-            key: passage for key, passage in lexical.items() if passage.text or key not in dense
-        }
 
 
 @dataclass(frozen=True, slots=True)
