@@ -24,7 +24,7 @@ TOKENIZER_FILE = "tokenizer.json"
 DESCRIPTION_FILE = "description.json"
 REFERENCE_FILE = "reference.npy"
 # Part of every cache key: raise it when what `convert` writes changes.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 GRAPH_FILES: dict[GraphForm, str] = {
     "openvino": "model.xml",
     "openvino-int8": "model.xml",

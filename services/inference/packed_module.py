@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers import SentenceTransformer
 
 from services.inference.batch import PackedBatch, TokenBatch, TokenizedItem
 
@@ -60,33 +60,6 @@ class PackedPipeline(torch.nn.Module):
         return embedding
 
 
-class PackedBertLogits(torch.nn.Module):
-    """A cross-encoder of BERT's kind: packed rows and places to logits [items, 1]."""
-
-    def __init__(self, model: CrossEncoder) -> None:
-        super().__init__()
-        # The stubs of torch know no attributes of modules.
-        self.model: Any = model[0].model
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        position_ids: torch.Tensor,
-        segment_ids: torch.Tensor,
-        places: torch.Tensor,
-        token_type_ids: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        tokens = self.model.bert(
-            input_ids=input_ids,
-            attention_mask=_own_segment(segment_ids),
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-        )[0]
-        pooled = self.model.bert.pooler(_unpacked(tokens, places[:, :1]))
-        logits: torch.Tensor = self.model.classifier(pooled)
-        return logits.reshape(-1, 1)
-
-
 def packed_pipeline(model: SentenceTransformer) -> PackedPipeline | None:
     """The model for packed rows; None for one of a kind that is not known to allow it."""
     encoder: Any = model[0].model
@@ -95,13 +68,6 @@ def packed_pipeline(model: SentenceTransformer) -> PackedPipeline | None:
         return PackedPipeline(model, 0)
     if kind in _POSITIONS_BEHIND_PADDING:
         return PackedPipeline(model, int(encoder.config.pad_token_id) + 1)
-    return None
-
-
-def packed_logits(model: CrossEncoder) -> PackedBertLogits | None:
-    """As `packed_pipeline`."""
-    if type(model[0].model).__name__ == "BertForSequenceClassification":
-        return PackedBertLogits(model)
     return None
 
 
