@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup protos check format test chaos demo clean bench-embedder bench-gateway bench-quality bench-reranker bench-retriever bench-smoke proto-image
+.PHONY: dashboards setup protos check format test chaos demo clean bench-embedder bench-gateway bench-quality bench-reranker bench-retriever bench-smoke proto-image
 
 setup: $(INSTALLED)
 
@@ -27,11 +27,16 @@ check: setup
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code protos --path protos/sirdar
 	$(BIN)/buf breaking --against protos/released.binpb
+	$(BIN)/python -m deploy.dashboards --check
 
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format --write protos --path protos/sirdar
+
+# Builds the dashboards of deploy/k8s/sirdar/dashboards again.
+dashboards: setup
+	$(BIN)/python -m deploy.dashboards
 
 # Advances what `check` compares the contract with. Deliberate: say why in the commit.
 proto-image: setup

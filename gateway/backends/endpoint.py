@@ -74,6 +74,9 @@ class Endpoint:
         # Read when Prometheus asks: calls cost nothing more.
         TIER_IN_FLIGHT.labels(tier, address).set_function(lambda: self.in_flight)
         CIRCUIT_OPEN.labels(tier, address).set_function(lambda: self.breaker.open)
+        # Counted from zero: a rate does not see the first of what was not there before.
+        for failure in ("BAD_ANSWER", "FAILED", "TIMEOUT", "UNREACHABLE"):
+            TIER_FAILURES.labels(tier, address, self._reason(failure))
 
     @property
     def load(self) -> float:

@@ -31,27 +31,35 @@ REDIS_FAULTS = Counter(
     ["kind"],
 )
 REDIS_UP = Gauge(
-    "sirdar_gateway_cache_redis_up", "1 while Redis is used, 0 while it is left out and probed."
+    "sirdar_gateway_cache_redis_up",
+    "1 while Redis is used, 0 while it is left out and probed.",
+    ["address"],
 )
 SEMANTIC_OVERLAP = Histogram(
     "sirdar_gateway_cache_semantic_overlap",
     "Of sampled semantic hits: the share of results that a real search has, too.",
-    ["namespace", "collection"],
+    ["tenant", "collection"],
     buckets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
 )
 SEMANTIC_FALSE_HITS = Gauge(
     "sirdar_gateway_cache_semantic_false_hits_ratio",
     "Share of false hits among sampled semantic hits; bound: estimate, low or high end of a 95 %"
     " interval.",
-    ["namespace", "collection", "bound"],
+    ["tenant", "collection", "bound"],
 )
 SEMANTIC_SERVING = Gauge(
     "sirdar_gateway_cache_semantic_serving",
     "1 while the semantic cache answers for the collection, 0 while it turned itself off.",
-    ["namespace", "collection"],
+    ["tenant", "collection"],
 )
 SEMANTIC_DROPPED = Counter(
     "sirdar_gateway_cache_semantic_samples_dropped_total",
     "Samples that were not searched for real: too many waited, the search failed, or there was a"
     " write meanwhile.",
 )
+
+# Counted from zero: a rate does not see the first of what was not there before.
+for _outcome in ("bypassed", "miss", "exact_hit", "semantic_hit", "semantic_off", "shared"):
+    ANSWERS.labels(_outcome)
+for _kind in ("timeout", "error", "dropped"):
+    REDIS_FAULTS.labels(_kind)

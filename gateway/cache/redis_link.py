@@ -69,12 +69,13 @@ class RedisLink:
         self._writing = asyncio.Event()
         self._faulty = asyncio.Event()
         self._up = False
+        self._up_metric = REDIS_UP.labels(_address(self._redis))
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """On the running loop. Redis is used once it has answered."""
         self._faulty.set()
-        REDIS_UP.set(0)
+        self._up_metric.set(0)
         self._tasks = [
             asyncio.create_task(work()) for work in (self._probe, self._read, self._write)
         ]
@@ -166,7 +167,7 @@ class RedisLink:
     def _down(self) -> None:
         """Who waits goes on without it, and what was to be written is forgotten."""
         self._up = False
-        REDIS_UP.set(0)
+        self._up_metric.set(0)
         self._writes.clear()
         self._waiting_bytes = 0
         for _, answer in self._asked:
@@ -188,5 +189,13 @@ class RedisLink:
                 continue
             self._faulty.clear()
             self._up = True
-            REDIS_UP.set(1)
+            self._up_metric.set(1)
             log.info("redis answers")
+
+
+def _address(redis: Redis) -> str:
+    """Of the server, without what is secret in its URL."""
+    connection = redis.connection_pool.connection_kwargs
+    if path := connection.get("path"):
+        return str(path)
+    return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}"

@@ -23,7 +23,7 @@ from sirdar.errors import NotFound
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-_LABELS = ("namespace", "collection")
+_LABELS = ("tenant", "collection")
 VECTORS = Gauge("sirdar_retriever_vectors", "Live vectors.", _LABELS)
 TOMBSTONES = Gauge(
     "sirdar_retriever_tombstones", "Vectors of deleted passages still in segments.", _LABELS

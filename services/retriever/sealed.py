@@ -20,6 +20,8 @@ FILTERED = Counter(
     "gathered, scanned, or those of the nearest cells compared with.",
     ("plan",),
 )
+for _plan in ("cells", "gather", "scan", "walk"):
+    FILTERED.labels(_plan)
 FALLBACKS = Counter(
     "sirdar_retriever_short_walks_total",
     "Queries for which a walk found too few passages that are live and meet the filter, and "

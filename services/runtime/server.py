@@ -85,6 +85,7 @@ class TierServer:
             channelz.aio.ChannelzServicer(), self._handlers.plumbing
         )
         await self._health.set("", _NOT_SERVING)
+        SERVING.labels(self.tier).set(0)
         address = f"{self._settings.host}:{self._settings.port}"
         try:
             credentials = server_credentials(self._settings)

@@ -327,14 +327,14 @@ SEMANTIC = query_pb2.CACHE_USE_SEMANTIC
 
 def false_hits(bound: str = "estimate") -> float:
     """As Prometheus sees it; counted for the whole process, so the collection has its own name."""
-    labels = {"namespace": "default", "collection": "answers", "bound": bound}
+    labels = {"tenant": "default", "collection": "answers", "bound": bound}
     name = "sirdar_gateway_cache_semantic_false_hits_ratio"
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 def compared() -> float:
     name = "sirdar_gateway_cache_semantic_overlap_count"
-    labels = {"namespace": "default", "collection": "answers"}
+    labels = {"tenant": "default", "collection": "answers"}
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 

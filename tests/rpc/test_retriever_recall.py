@@ -20,7 +20,7 @@ from tests.rpc.retriever_calls import (
     write,
 )
 
-LABELS = {"namespace": "default", "collection": "books", "index_kind": "auto"}
+LABELS = {"tenant": "default", "collection": "books", "index_kind": "auto"}
 WAIT_SECONDS = 60
 
 

@@ -344,7 +344,7 @@ async def test_folders_that_a_replica_cannot_use_are_refused(tmp_path: Path) -> 
 
 async def test_the_lag_of_each_collection_is_in_the_metrics(pair: Pair) -> None:
     def lag(name: str, of: str) -> float | None:
-        labels = {"namespace": "default", "collection": of}
+        labels = {"tenant": "default", "collection": of}
         return REGISTRY.get_sample_value(f"sirdar_retriever_replica_lag_{name}", labels)
 
     await create(pair.writer, "lagging")

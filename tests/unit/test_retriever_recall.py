@@ -334,7 +334,7 @@ def test_a_flood_is_sampled_less_and_loses_no_search(monkeypatch: pytest.MonkeyP
 def test_a_forgotten_collection_leaves_no_metric() -> None:
     view = view_of(vectors(20))
     found = search_views([view], queries(1), 10, True)[0]
-    labels = {"namespace": "default", "collection": "books", "index_kind": "hnsw", "k": "10"}
+    labels = {"tenant": "default", "collection": "books", "index_kind": "hnsw", "k": "10"}
     with auditor() as it:
         audited(it, lambda at: (view, queries(1), found), 1)
         assert REGISTRY.get_sample_value("sirdar_retriever_recall", labels) == 1.0

@@ -23,7 +23,7 @@ from services.retriever.shard import ShardView
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-_LABELS = ("namespace", "collection", "index_kind", "k")
+_LABELS = ("tenant", "collection", "index_kind", "k")
 RECALL = Gauge("sirdar_retriever_recall", "Mean recall@k of sampled live queries.", _LABELS)
 RECALL_LOW = Gauge(
     "sirdar_retriever_recall_low", "Lower end of the 99.9 % confidence interval.", _LABELS
@@ -39,6 +39,8 @@ DROPPED = Counter(
     "Sampled queries that were not searched again: too many waited, or for too long.",
     ("reason",),
 )
+for _reason in ("failed", "too late", "too many"):
+    DROPPED.labels(_reason)
 CPU_SECONDS = Counter(
     "sirdar_retriever_recall_cpu_seconds_total", "CPU time of searching again and around it."
 )

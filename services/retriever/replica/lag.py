@@ -7,7 +7,7 @@ from prometheus_client import Gauge
 
 from services.retriever.catalog import OpenCollection
 
-_LABELS = ("namespace", "collection")
+_LABELS = ("tenant", "collection")
 LAG_WRITES = Gauge(
     "sirdar_retriever_replica_lag_writes",
     "Committed writes that this read replica knows of and does not show yet.",

@@ -39,7 +39,7 @@ FAILURES = Counter("sirdar_retriever_snapshot_failures_total", "Snapshots that c
 TAKEN = Gauge(
     "sirdar_retriever_snapshot_timestamp_seconds",
     "When the last snapshot of a collection was taken.",
-    ("namespace", "collection"),
+    ("tenant", "collection"),
 )
 RESTORED = Counter(
     "sirdar_retriever_shards_restored_total", "Shards whose segments came from a snapshot."

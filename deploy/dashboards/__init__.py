@@ -1,0 +1,1 @@
+"""The Grafana dashboards, built by `python -m deploy.dashboards`."""
