@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: dashboards setup protos check format test chaos demo clean bench-embedder bench-gateway bench-quality bench-reranker bench-retriever bench-smoke proto-image
+.PHONY: chart dashboards setup protos check format test chaos demo clean bench-embedder bench-gateway bench-quality bench-reranker bench-retriever bench-smoke proto-image
 
 setup: $(INSTALLED)
 
@@ -28,6 +28,7 @@ check: setup
 	$(BIN)/buf format --diff --exit-code protos --path protos/sirdar
 	$(BIN)/buf breaking --against protos/released.binpb
 	$(BIN)/python -m deploy.dashboards --check
+	$(BIN)/python -m deploy.chart --check
 
 format: setup
 	$(BIN)/ruff format .
@@ -37,6 +38,10 @@ format: setup
 # Builds the dashboards of deploy/k8s/sirdar/dashboards again.
 dashboards: setup
 	$(BIN)/python -m deploy.dashboards
+
+# Makes the schema of the Helm chart's values, and the plain manifests, again.
+chart: setup
+	$(BIN)/python -m deploy.chart
 
 # Advances what `check` compares the contract with. Deliberate: say why in the commit.
 proto-image: setup

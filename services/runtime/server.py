@@ -70,6 +70,9 @@ class TierServer:
             options=_server_options(settings), maximum_concurrent_rpcs=None
         )
         self._server.add_generic_rpc_handlers((self._handlers,))
+        # Tells the health to who has no certificate.
+        self._probed: grpc.aio.Server | None = None
+        self.health_port = 0
 
     def register(
         self, add_to_server: Callable[[Any, Any], None], servicer: object, service: str
@@ -86,20 +89,17 @@ class TierServer:
         )
         await self._health.set("", _NOT_SERVING)
         SERVING.labels(self.tier).set(0)
-        address = f"{self._settings.host}:{self._settings.port}"
-        try:
-            credentials = server_credentials(self._settings)
-            self.port = (
-                self._server.add_secure_port(address, credentials)
-                if credentials
-                else self._server.add_insecure_port(address)
+        settings = self._settings
+        self.port = _listen(
+            self._server, settings.host, settings.port, "port", server_credentials(settings)
+        )
+        if settings.health_port is not None:
+            self._probed = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
+            self.health_port = _listen(
+                self._probed, settings.host, settings.health_port, "health_port", None
             )
-        except RuntimeError as error:
-            raise FailedPrecondition(
-                f"cannot listen on {address}: the port is taken or the address is not of this "
-                "machine; free it or set port to another",
-                reason="PORT_TAKEN",
-            ) from error
+            await self._probed.start()
         await self._server.start()
 
     async def set_serving(self) -> None:
@@ -144,6 +144,30 @@ class TierServer:
             self._server.stop(grace_seconds),
             *(beside.stop(grace_seconds) for beside in self.beside),
         )
+        if self._probed is not None:
+            # Last: who drains is asked whether it lives.
+            await self._probed.stop(None)
+
+
+def _listen(
+    server: grpc.aio.Server,
+    host: str,
+    port: int,
+    setting: str,
+    credentials: grpc.ServerCredentials | None,
+) -> int:
+    """Adds a port and returns which it is. Raises FailedPrecondition when it is taken."""
+    address = f"{host}:{port}"
+    try:
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise FailedPrecondition(
+            f"cannot listen on {address}: the port is taken or the address is not of this "
+            f"machine; free it or set {setting} to another",
+            reason="PORT_TAKEN",
+        ) from error
 
 
 def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:

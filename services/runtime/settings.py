@@ -54,6 +54,9 @@ class ServerSettings(BaseSettings):
     """Port of the gRPC server; 0 takes a free one."""
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     """Port of /metrics for Prometheus; unset: none."""
+    health_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of a second gRPC server that answers health checks alone, and without TLS, as the
+    probes of Kubernetes ask; unset: none."""
     log_format: Literal["console", "json"] = "console"
     """How log lines are written to standard error."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

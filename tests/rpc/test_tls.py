@@ -5,11 +5,12 @@ from pathlib import Path
 import grpc
 import pytest
 import trustme
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.__main__ import wire
 from gateway.settings import GatewaySettings
 from services.runtime.channel import ClientTls, open_channel
-from services.runtime.server import serve
+from services.runtime.server import LIVENESS, serve
 from services.runtime.settings import ServerSettings
 from sirdar.client import AsyncClient, Tls
 from sirdar.errors import FailedPrecondition, Unavailable
@@ -79,6 +80,32 @@ async def test_a_tier_that_wants_certificates_refuses_who_has_none(
                 with pytest.raises(grpc.RpcError):
                     await stub.EmbedTexts(request, timeout=5)
             await channel.close()
+
+
+async def test_health_is_told_without_tls_at_a_port_of_its_own(certificates: Certificates) -> None:
+    settings = ServerSettings(
+        health_port=0,
+        tls_certificate_file=certificates.certificate,
+        tls_key_file=certificates.key,
+        tls_client_ca_file=certificates.authority,
+    )
+    async with serve("double", settings, wire_embedder) as server:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.health_port}") as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            for service in ("", LIVENESS):
+                asked = health_pb2.HealthCheckRequest(service=service)
+                answer = await health.Check(asked, timeout=5)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            stub: embedder_pb2_grpc.EmbedderServiceAsyncStub = (
+                embedder_pb2_grpc.EmbedderServiceStub(channel)  # type: ignore[assignment]
+            )
+            with pytest.raises(grpc.RpcError) as refused:
+                await stub.EmbedTexts(embedder_pb2.EmbedTextsRequest(texts=["a"]), timeout=5)
+            assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        taken = ServerSettings(health_port=server.health_port)
+        with pytest.raises(FailedPrecondition, match="health_port"):
+            async with serve("double", taken, wire_embedder):
+                pass
 
 
 @pytest.mark.parametrize("missing", ["tls_key_file", "tls_certificate_file", "both"])

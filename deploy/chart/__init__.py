@@ -1,0 +1,1 @@
+"""The Helm chart: its schema of values, and what it renders."""
