@@ -90,6 +90,10 @@ class StageBudget:
         """The stage took so long; `cut_off`: it would have taken longer, nobody knows how long."""
         self._records[stage].observe(seconds, self._now(), cut_off)
 
+    def note_failed(self, stage: Stage) -> None:
+        """A search did without the stage: its tier failed, took too long or is left alone."""
+        self._records[stage].failed.inc()
+
     def passages_that_fit(self, passages: int, limit_seconds: float) -> int:
         """How many of so many passages can be reranked in this time: all, the first few, or 0
         when not even two can, which have no order otherwise."""
@@ -143,6 +147,7 @@ class _StageRecord:
     seconds: Histogram
     no_time: Counter
     cut: Counter
+    failed: Counter
     recent: RecentSeconds = field(default_factory=RecentSeconds)
     observed_at: float = float("-inf")
     probed_at: float = float("-inf")
@@ -155,6 +160,7 @@ class _StageRecord:
             STAGE_SECONDS.labels(name),
             STAGES_SKIPPED.labels(name, "no_time"),
             STAGES_SKIPPED.labels(name, "cut"),
+            STAGES_SKIPPED.labels(name, "failed"),
         )
 
     def observe(self, seconds: float, now: float, cut_off: bool) -> None:

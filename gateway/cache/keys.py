@@ -63,7 +63,7 @@ class Keys:
             len(entries) == 1
             and not request.HasField("like")
             and bool(request.query)
-            and resolved[0].mode != query_pb2.SEARCH_MODE_LEXICAL
+            and _by_meaning(request, resolved[0].mode)
         )
         return SearchKey(slot.digest(), shape.digest() if by_meaning else None)
 
@@ -98,6 +98,16 @@ class Keys:
         if rerank.enabled or request.stages:
             resolved.rerank.CopyFrom(rerank)
         return resolved
+
+
+def _by_meaning(request: search_pb2.SearchRequest, mode: query_pb2.SearchMode.ValueType) -> bool:
+    """Whether the query itself is searched for by its vector."""
+    if request.stages:
+        return any(
+            stage.WhichOneof("stage") == "dense" and not stage.dense.query
+            for stage in request.stages
+        )
+    return mode != query_pb2.SEARCH_MODE_LEXICAL
 
 
 def _sort(condition: filter_pb2.Filter) -> None:

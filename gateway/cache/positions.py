@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from gateway.backends import Retriever
 from gateway.cache.metrics import LOOKUP_SECONDS
-from services.runtime.deadline import set_deadline
-from sirdar.errors import SirdarError, Unimplemented
+from services.runtime.deadline import remaining_seconds, set_deadline
+from sirdar.errors import DeadlineExceeded, Unimplemented
 from sirdar.v1 import retriever_pb2
 
 # A search does without the cache rather than wait longer.
@@ -69,7 +69,12 @@ class Positions:
         following = self._next[name]
         if following is None:
             following = self._next[name] = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(following)
+        try:
+            return await asyncio.wait_for(asyncio.shield(following), remaining_seconds())
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the deadline passed before the collection's position was known; allow more time"
+            ) from None
 
     def _go_on(self, name: "_Name") -> None:
         """The question is answered: the next one, if anybody waits for it."""
@@ -87,7 +92,7 @@ class Positions:
         set_deadline(None)
         try:
             following.set_result(await self._ask(name))
-        except SirdarError as error:
+        except Exception as error:  # noqa: BLE001 - raised in those who wait
             following.set_exception(error)
             # Nobody may be waiting any more.
             following.exception()

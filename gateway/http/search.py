@@ -62,7 +62,8 @@ _QUERY = [
     {
         "name": "q",
         "in": "query",
-        "required": True,
+        # `like` and stages with queries of their own do without.
+        "required": False,
         "schema": {"type": "string"},
         "description": "What to search for.",
         "example": "when do we sail?",

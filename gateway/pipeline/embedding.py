@@ -40,8 +40,10 @@ class QueryEmbedding:
                 return [{texts[0]: before}]
         spaces = {entry.space.fingerprint: entry.space for entry in entries}
         try:
-            with self._tiers.observed(common_pb2.STAGE_EMBED, self._answer):
-                limit_seconds = self._limit_seconds()
+            limit_seconds = self._limit_seconds()
+            with self._tiers.observed(
+                common_pb2.STAGE_EMBED, self._answer, optional=self._has_words
+            ):
                 if len(spaces) == len(texts) == 1:
                     # Of one call no task is made.
                     space = entries[0].space

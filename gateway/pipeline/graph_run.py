@@ -117,7 +117,8 @@ class GraphRun:
         if isinstance(stage, Collapse):
             return collapse(self.pool, inputs[0], stage.mean_of, self.plan.count)
         if isinstance(stage, Group):
-            return group(self.pool, inputs[0], stage)
+            path = f"{node.path}.grouping" if node.path else "group"
+            return group(self.pool, inputs[0], stage, path)
         if isinstance(stage, Cut):
             return cut(inputs[0], stage)
         if isinstance(stage, Dense | Lexical):

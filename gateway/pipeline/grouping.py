@@ -4,13 +4,16 @@ from collections.abc import Iterator, Mapping
 
 from gateway.pipeline.ranking import FoundGroup, Pool, Ranking
 from gateway.pipeline.stages import Group
+from sirdar.errors import InvalidArgument
 from sirdar.v1 import document_pb2
 
 
-def group(pool: Pool, ranking: Ranking, stage: Group) -> Ranking:
+def group(pool: Pool, ranking: Ranking, stage: Group, path: str = "group") -> Ranking:
     """Groups in the order of their best result, the best `limit` results of each.
 
     Those without the field, or with a value that is no group's, are left out.
+    `path` is where the request has the grouping. Raises InvalidArgument where
+    the field's values are numbers that are hardly ever equal.
     """
     values: dict[bytes, document_pb2.MetadataValue] = {}
     members: dict[bytes, list[int]] = {}
@@ -19,6 +22,12 @@ def group(pool: Pool, ranking: Ranking, stage: Group) -> Ranking:
         together = members.setdefault(key, [])
         if len(together) < stage.limit:
             together.append(place)
+    if not values and _has_doubles(pool, ranking, stage.field):
+        raise InvalidArgument.field(
+            f"{path}.field",
+            f"is {stage.field}, whose values are floating-point numbers; group by a string, an "
+            "integer, a boolean or a timestamp",
+        )
     groups = tuple(FoundGroup(values[key], tuple(members[key])) for key in values)
     return with_groups(ranking, groups)
 
@@ -40,6 +49,11 @@ def _grouped(
         value = _value(pool.passages[place].metadata, field)
         if value is not None:
             yield place, value.SerializeToString(deterministic=True), value
+
+
+def _has_doubles(pool: Pool, ranking: Ranking, field: str) -> bool:
+    found = (pool.passages[place].metadata for place in ranking.scores)
+    return any(field in metadata and metadata[field].HasField("double_value") for metadata in found)
 
 
 def _value(

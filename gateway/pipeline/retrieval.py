@@ -83,12 +83,12 @@ class Retrieval:
         Raises what the retriever raises; with several collections only where
         none answers, or all are required.
         """
+        limit_seconds = self._tiers.budget.limit_seconds(
+            common_pb2.STAGE_RETRIEVE,
+            self._tiers.settings.retrieve_timeout_seconds,
+            later=self._later,
+        )
         with self._tiers.observed(common_pb2.STAGE_RETRIEVE, answer):
-            limit_seconds = self._tiers.budget.limit_seconds(
-                common_pb2.STAGE_RETRIEVE,
-                self._tiers.settings.retrieve_timeout_seconds,
-                later=self._later,
-            )
             if len(targets) == 1:
                 target, entry = targets[0]
                 fetched = [await self._fetch(target, entry, widening, limit_seconds)]

@@ -245,7 +245,7 @@ class SearchRun:
             )
             if limit_seconds <= 0:
                 raise SirdarError("there was no time to choose the sentences to mark; allow more")
-            with self._tiers.observed(common_pb2.STAGE_HIGHLIGHT, answer):
+            with self._tiers.observed(common_pb2.STAGE_HIGHLIGHT, answer, optional=True):
                 target, entry = targets[0]
                 embedded = target.embedded.get(self._text)
                 if embedded is None:

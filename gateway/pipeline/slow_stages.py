@@ -37,7 +37,7 @@ class OptionalStages:
         try:
             reranker = self._reranker()
             limit_seconds, fit = self._time(len(head))
-            with self._tiers.observed(_RERANK, self._answer):
+            with self._tiers.observed(_RERANK, self._answer, optional=True):
                 started = time.perf_counter()
                 texts = passage_texts(pool, head[:fit])
                 logits = await reranker.logits(stage.query or self._text, texts, limit_seconds)

@@ -9,7 +9,7 @@ from gateway.backends import Embedder, Reranker, Retriever
 from gateway.pipeline.answer import SearchAnswer, StageName
 from gateway.settings import GatewaySettings
 from gateway.stage_budget import StageBudget
-from sirdar.errors import DeadlineExceeded
+from sirdar.errors import DeadlineExceeded, SirdarError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,20 @@ class Tiers:
     budget: StageBudget
 
     @contextmanager
-    def observed(self, stage: StageName, answer: SearchAnswer) -> Iterator[None]:
-        """Times a stage for the answer and for the searches after it."""
+    def observed(
+        self, stage: StageName, answer: SearchAnswer, *, optional: bool = False
+    ) -> Iterator[None]:
+        """Times a stage for the answer and for the searches after it. Begun when there is time
+        for it: one that was given up before says nothing of how long it takes. `optional`:
+        where it fails the search goes on without it."""
         started = time.perf_counter()
         with answer.timed(stage):
             try:
                 yield
-            except DeadlineExceeded:
-                self.budget.observe(stage, time.perf_counter() - started, cut_off=True)
+            except SirdarError as error:
+                if isinstance(error, DeadlineExceeded):
+                    self.budget.observe(stage, time.perf_counter() - started, cut_off=True)
+                if optional:
+                    self.budget.note_failed(stage)
                 raise
         self.budget.observe(stage, time.perf_counter() - started)

@@ -85,6 +85,11 @@ async def test_the_description_has_the_text_form_and_both_answers() -> None:
         names = {parameter["name"] for parameter in searched}
         assert {"q", "filter", "mode", "fusion.method", "consistency"} <= names
         assert not any(name.startswith("filter.") for name in names)
+        # More like a document is asked for without.
+        assert "like.document_id" in names
+        assert not any(
+            parameter.get("required") for parameter in searched if parameter["name"] == "q"
+        )
         deleted = described["paths"]["/collections/{name}/documents"]["delete"]
         assert {"filter", "count_only", "document_ids"} <= {
             parameter["name"] for parameter in deleted["parameters"]

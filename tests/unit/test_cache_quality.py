@@ -1,5 +1,7 @@
 """How the semantic cache judges itself."""
 
+import random
+
 import pytest
 
 from gateway.cache.quality import HitQuality, estimate
@@ -85,3 +87,36 @@ def test_it_stays_off_while_what_it_would_answer_is_false() -> None:
     for _ in range(20):
         judged.note(0.5)
     assert not judged.serving
+
+
+def test_looking_after_each_hit_seldom_turns_off_what_is_just_good_enough() -> None:
+    draw = random.Random(1)
+    off = 0
+    for _ in range(200):
+        judged = quality(Clock())
+        for _ in range(400):
+            judged.note(0.0 if draw.random() < 0.1 else 1.0)
+            if not judged.serving:
+                off += 1
+                break
+    # An interval looked at 400 times turns off 24 of them.
+    assert off <= 10
+
+
+def test_what_was_good_for_long_is_still_turned_off() -> None:
+    judged = quality(Clock())
+    for _ in range(500):
+        judged.note(1.0)
+    for _ in range(200):
+        judged.note(0.0)
+    assert not judged.serving
+
+
+def test_the_ends_of_the_floor_are_kept() -> None:
+    none_false, all_false = quality(Clock(), floor=1.0), quality(Clock(), floor=0.0)
+    for number in range(30):
+        none_false.note(1.0)
+        all_false.note(0.0)
+        assert none_false.serving and all_false.serving, number
+    none_false.note(0.0)
+    assert not none_false.serving

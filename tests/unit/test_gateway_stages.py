@@ -16,6 +16,7 @@ from gateway.pipeline.rerank import fuse_logits
 from gateway.pipeline.rerank_plan import RerankPlan
 from gateway.pipeline.stages import Cut, Group, Threshold, Unit
 from gateway.vectors import unit_rows
+from sirdar.errors import InvalidArgument
 from sirdar.v1 import document_pb2
 from tests.pipeline_data import passage, pool_of, ranking
 
@@ -110,6 +111,15 @@ def test_a_threshold_on_reranking_waits_for_it() -> None:
     assert len(cut(ranking(SCORES), stage)) == len(SCORES)
     reranked = fuse_logits(ranking([0.3, 0.2, 0.1]), [0, 1], {0: 0.5, 1: 2.0}, PLAN)
     assert list(cut(reranked, stage).scores) == [1]
+
+
+def test_a_field_of_floating_point_numbers_makes_no_groups() -> None:
+    pool = pool_of(
+        passage("a"), passage("b", metadata={"x": document_pb2.MetadataValue(double_value=1.5)})
+    )
+    with pytest.raises(InvalidArgument, match="floating-point") as refused:
+        group(pool, ranking([0.9, 0.8]), Group("x", 1), "stages[2].group.grouping")
+    assert refused.value.fields[0].field == "stages[2].group.grouping.field"
 
 
 def test_a_cut_of_groups_counts_groups_and_drops_empty_ones() -> None:

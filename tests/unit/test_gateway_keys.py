@@ -1,0 +1,32 @@
+"""Which searches the semantic cache is for."""
+
+import time
+
+from gateway.cache.keys import Keys
+from gateway.catalog import CollectionEntry
+from gateway.settings import GatewaySettings
+from sirdar.v1 import collection_pb2, common_pb2, query_pb2, search_pb2
+
+ENTRY = CollectionEntry(
+    "default",
+    "notes",
+    common_pb2.EmbeddingSpace(),
+    collection_pb2.SIMILARITY_COSINE,
+    collection_pb2.RerankSettings(),
+    True,
+    time.monotonic(),
+)
+
+
+def shape(*stages: query_pb2.QueryStage) -> bytes | None:
+    request = search_pb2.SearchRequest(collection="notes", query="words", stages=stages)
+    return Keys(GatewaySettings()).of(request, [ENTRY]).shape
+
+
+def test_stages_that_search_for_the_query_by_words_alone_are_not_for_the_semantic_cache() -> None:
+    lexical = query_pb2.QueryStage(name="words", lexical=query_pb2.LexicalPrefetch())
+    dense = query_pb2.QueryStage(name="meaning", dense=query_pb2.DensePrefetch())
+    other = query_pb2.QueryStage(name="other", dense=query_pb2.DensePrefetch(query="ships"))
+    assert shape(lexical) is None
+    assert shape(lexical, other) is None
+    assert shape(lexical, dense) is not None
