@@ -154,6 +154,7 @@ class Shard:
         try:
             columns.apply(store.metadata(self.generation, self.number))
             with self._lock:
+                columns = columns.with_room(self._arrived)
                 columns.apply(self._arrived)
                 self._columns, self._arrived = columns, None
                 self._advance(self.view.applied_seq)
@@ -267,6 +268,7 @@ class Shard:
         if self._arrived is not None:
             self._arrived.extend(versions)
         if self._columns is not None:
+            self._columns = self._columns.with_room(versions)
             self._columns.apply(versions)
             if self._columns.wasteful:
                 self._columns = self._columns.compacted()

@@ -1,12 +1,36 @@
-"""What a retriever shows, for comparing it with another of the same store."""
+"""A read replica beside the retriever that it follows, and what both show."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from sirdar.v1 import common_pb2
 from sirdar.v1 import retriever_pb2 as pb
-from tests.rpc.retriever_calls import Stub, document_write, search_request, vector
+from tests.rpc.retriever_calls import Stub, document_write, retriever, search_request, vector
+
+
+@dataclass(frozen=True)
+class Pair:
+    writer: Stub
+    replica: Stub
+
+
+@asynccontextmanager
+async def following(folder: Path, name: str = "replica", **settings: object) -> AsyncIterator[Stub]:
+    given = {"follow": folder / "writer", "seal_vectors": 32} | settings
+    async with retriever(folder / name, **given) as stub:
+        yield stub
+
+
+@asynccontextmanager
+async def paired(folder: Path) -> AsyncIterator[Pair]:
+    async with retriever(folder / "writer") as writer, following(folder) as replica:
+        yield Pair(writer, replica)
 
 
 async def everything(stub: Stub) -> dict[str, tuple[int, str]]:
-    """By an exact strong search of all and by the list: the same documents."""
+    """What it shows, by an exact strong search of all and by the list: the same documents."""
     request = search_request(
         vector(1), candidates=10_000, exact=True, consistency=common_pb2.CONSISTENCY_STRONG
     )

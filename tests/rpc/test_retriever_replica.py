@@ -4,19 +4,17 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from google.protobuf.field_mask_pb2 import FieldMask
 from prometheus_client import REGISTRY
 
 from services.retriever.replica.lag import Lag
-from sirdar.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, Unavailable
-from sirdar.v1 import collection_pb2, common_pb2, document_pb2, filter_pb2
+from sirdar.errors import DataLoss, FailedPrecondition, NotFound, Unavailable
+from sirdar.v1 import common_pb2
 from sirdar.v1 import retriever_pb2 as pb
-from tests.rpc.replica_calls import everything, single
+from tests.rpc.replica_calls import Pair, everything, following, paired, single
 from tests.rpc.retriever_calls import (
     Stub,
     create,
@@ -32,23 +30,10 @@ STRONG = common_pb2.CONSISTENCY_STRONG
 SESSION = common_pb2.CONSISTENCY_SESSION
 
 
-@dataclass(frozen=True)
-class Pair:
-    writer: Stub
-    replica: Stub
-
-
-@asynccontextmanager
-async def following(folder: Path, name: str = "replica", **settings: object) -> AsyncIterator[Stub]:
-    given = {"follow": folder / "writer", "seal_vectors": 32} | settings
-    async with retriever(folder / name, **given) as stub:
-        yield stub
-
-
 @pytest.fixture
 async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
-    async with retriever(tmp_path / "writer") as writer, following(tmp_path) as replica:
-        yield Pair(writer, replica)
+    async with paired(tmp_path) as both:
+        yield both
 
 
 async def found(stub: Stub, document_id: str, text: str, **changed: object) -> list[str]:
@@ -128,31 +113,6 @@ async def test_a_collection_made_anew_is_another_one(pair: Pair) -> None:
         assert isinstance(await refusal(pair.replica.SearchPassages(search)), NotFound)
         get = pb.RetrieverServiceGetDocumentRequest(collection="books", document_id=f"d{round_}")
         assert isinstance(await refusal(pair.replica.GetDocument(get)), NotFound)
-
-
-async def test_a_new_field_can_be_asked_for_at_once(pair: Pair) -> None:
-    await create(pair.writer)
-    item = single("d", "one two")
-    item.document.metadata["year"].int64_value = 1999
-    await write(pair.writer, item)
-    asked = search_request(vector(1), filter=_year(1999))
-    assert isinstance(await refusal(pair.replica.SearchPassages(asked)), InvalidArgument)
-    changed = collection_pb2.Collection(name="books")
-    changed.schema.add(name="year", type=filter_pb2.FIELD_TYPE_INTEGER)
-    await pair.writer.UpdateCollection(
-        pb.RetrieverServiceUpdateCollectionRequest(
-            collection=changed, update_mask=FieldMask(paths=["schema"])
-        )
-    )
-    for year, documents in ((1999, 1), (2000, 0)):
-        asked = search_request(vector(1), filter=_year(year))
-        (result,) = (await pair.replica.SearchPassages(asked)).results
-        assert len(result.passages) == documents
-
-
-def _year(year: int) -> filter_pb2.Filter:
-    value = document_pb2.MetadataValue(int64_value=year)
-    return filter_pb2.Filter(equals=filter_pb2.EqualsCondition(field="year", value=value))
 
 
 async def test_what_expires_is_gone(pair: Pair) -> None:

@@ -50,10 +50,13 @@ def test_columns_answer_what_the_oracle_answers(
         batch: list[tuple[int, bytes | None]] = []
         for _ in range(draw.randint(1, 40)):
             old = draw.random() < 0.4 and live
-            key = draw.choice(list(live)) if old else 3 * len(columns.keys.read()) + 3
-            if key in {item[0] for item in batch}:
+            newest = max([0, *columns.keys.read()[-1:], *(item[0] for item in batch)])
+            key = draw.choice(list(live)) if old else newest + 3
+            if not old and draw.random() < 0.2:
+                # A document that is older than others and comes after them.
+                key = draw.randint(1, newest + 1)
+            if key in {item[0] for item in batch} or (not old and key in columns.keys.read()):
                 continue
-            key = max([key, *(item[0] + 1 for item in batch)]) if not old else key
             if old and draw.random() < 0.3:
                 live.pop(key)
                 batch.append((key, None))
@@ -61,6 +64,7 @@ def test_columns_answer_what_the_oracle_answers(
             made = oracle.metadata(draw, fields)
             live[key] = made
             batch.append((key, stored(made, "")))
+        columns = columns.with_room(batch)
         columns.apply(batch)
         if columns.wasteful:
             columns = columns.compacted()

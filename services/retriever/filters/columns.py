@@ -56,7 +56,8 @@ class Columns:
         self.in_order = True
 
     def apply(self, versions: Iterable[Version]) -> None:
-        """Takes what documents are from now on."""
+        """Takes what documents are from now on; `with_room` has made room for those that come
+        after newer ones."""
         for key, metadata in versions:
             slot = self._slot(key)
             before = int(self._places.read()[slot])
@@ -101,6 +102,43 @@ class Columns:
             other._columns[field] = column.compacted(alive, renumbered)
         return other
 
+    def with_room(self, versions: Sequence[Version]) -> "Columns":
+        """The same, or one with slots for those of the documents that are new here and older
+        than some that are not.
+
+        The log of another process shows a document in its last place: one that was written
+        again comes behind those that were made after it. Views of this one stay as they are.
+        """
+        known = self.keys.read()
+        keys = np.array([key for key, _ in versions], np.int64)
+        before = np.maximum.accumulate([known[-1] if len(known) else -1, *keys])
+        keys, first = np.unique(keys, return_index=True)
+        new = self.slots_of_keys(keys) == NO_SLOT
+        late = np.flatnonzero(new & (keys < before[first]))
+        if not len(late):
+            return self
+        # With them those that come in their order, but are older than the newest late one.
+        upto = late[-1] + 1
+        return self._with_keys(keys[:upto][new[:upto]])
+
+    def _with_keys(self, more: NDArray[np.int64]) -> "Columns":
+        known = self.keys.read()
+        keys = np.concatenate([known, more])
+        order = np.argsort(keys)
+        slots = np.empty(len(keys), np.int32)
+        slots[order] = np.arange(len(keys))
+        renumbered = slots[: len(known)]
+        other = self.empty()
+        other.in_order = False
+        other.keys.extend(keys[order])
+        places = np.full(len(keys), NO_SLOT, np.int32)
+        places[renumbered] = self._places.read()
+        other._places.extend(places)
+        other._slots.extend(renumbered[self._slots.read()])
+        other._dead = self._dead.copy()
+        other._columns = self._columns
+        return other
+
     def column(self, field: FieldSchema) -> Column | None:
         return self._columns.get(field)
 
@@ -133,7 +171,7 @@ class Columns:
         slot = int(np.searchsorted(keys, key))
         if keys[slot] != key:
             # The store numbers documents in the order of their first writes and keeps the row
-            # of a deleted one, so columns that began with all rows have every key below.
+            # of a deleted one; `with_room` knows of those that come late.
             raise ValueError(f"document {key} came out of order")
         return slot
 
