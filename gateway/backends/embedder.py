@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from gateway.backends import sense
 from gateway.backends.endpoint import Endpoint
+from gateway.backends.gathering import Gathering
 from gateway.backends.tier import Tier
 from services.runtime.channel import ClientTls
-from sirdar.errors import from_status
+from sirdar.errors import SirdarError, from_status
 from sirdar.v1 import common_pb2, document_pb2, embedder_pb2, embedder_pb2_grpc
 
 # An embedder that is older says nothing of a model's state.
@@ -20,6 +21,15 @@ class EmbeddedQuery:
 
     vector: common_pb2.Vector
     space: common_pb2.EmbeddingSpace
+
+
+@dataclass(frozen=True, slots=True)
+class _QuerySpace:
+    """What queries that are embedded in one call have in common."""
+
+    model: bytes
+    """A ModelRef, serialized."""
+    fingerprint: str
 
 
 class Embedder(Tier):
@@ -37,22 +47,36 @@ class Embedder(Tier):
                 self._stub.EmbedDocuments: sense.documents_embedded,
             },
         )
+        self._queries = Gathering[_QuerySpace, EmbeddedQuery | SirdarError](self._embed_queries)
 
     async def embed_query(
         self, text: str, model: common_pb2.ModelRef, fingerprint: str, limit_seconds: float
     ) -> EmbeddedQuery:
         """Raises FailedPrecondition when the embedder serves another space."""
+        space = _QuerySpace(model.SerializeToString(), fingerprint)
+        found = await self._queries.ask(space, text, limit_seconds)
+        if isinstance(found, SirdarError):
+            raise found
+        return found
+
+    async def _embed_queries(
+        self, space: _QuerySpace, texts: Sequence[str], limit_seconds: float
+    ) -> list[EmbeddedQuery | SirdarError]:
         request = embedder_pb2.EmbedTextsRequest(
-            model=model,
-            texts=[text],
+            model=common_pb2.ModelRef.FromString(space.model),
+            texts=texts,
             input_type=embedder_pb2.INPUT_TYPE_QUERY,
-            expected_fingerprint=fingerprint,
+            expected_fingerprint=space.fingerprint,
+            # However many there are: somebody waits for each.
+            priority=common_pb2.PRIORITY_INTERACTIVE,
         )
         response = await self.call(self._stub.EmbedTexts, request, limit_seconds)
-        embedding = response.embeddings[0]
-        if embedding.HasField("error"):
-            raise from_status(embedding.error)
-        return EmbeddedQuery(embedding.vector, response.space)
+        return [
+            from_status(item.error)
+            if item.HasField("error")
+            else EmbeddedQuery(item.vector, response.space)
+            for item in response.embeddings
+        ]
 
     async def embed_sentences(
         self, texts: Sequence[str], space: common_pb2.EmbeddingSpace, limit_seconds: float

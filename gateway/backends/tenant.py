@@ -16,6 +16,11 @@ def call_for(namespace: str) -> None:
     _tenant.set(quote(namespace, safe="")[:_TENANT_CHARACTERS])
 
 
+def tenant() -> str:
+    """Whom the calls are for."""
+    return _tenant.get()
+
+
 def metadata() -> tuple[tuple[str, str], ...]:
     tenant = _tenant.get()
     if tenant:
