@@ -9,6 +9,7 @@ event loop and changes only between awaits; the engine runs in threads.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -37,6 +38,10 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 _INTERACTIVE_RUN = 7
 # Bulk batches are kept small for so long after the last interactive request.
 _INTERACTIVE_MEMORY_SECONDS = 2.0
+# Work of less than so much of a full batch is one stream's, and waits for it where it is free as
+# soon: with 64 searches in flight two streams, 5 queries at a time, took 1.15 times as much CPU as
+# one with 8, and searches were fewer by a tenth.
+_LITTLE = 0.5
 # A job is sure to be late when so much of its predicted time does not fit.
 _SURE = 0.8
 
@@ -64,6 +69,8 @@ class Batcher:
         self._interactive_run = 0
         self._interactive_at = -_INTERACTIVE_MEMORY_SECONDS
         self._closing = False
+        # The last batch was made smaller, so that idle streams have a part.
+        self._shared = False
         # By stream: the lane that it computes for, since when and until when probably.
         self._running: dict[int, tuple[Lane, float, float]] = {}
         self._threads = EngineThreads(engine, pad_token_id)
@@ -185,6 +192,12 @@ class Batcher:
     async def _serve(self, stream: int) -> None:
         """Feeds one stream of the engine, for ever."""
         while True:
+            if (seconds := self._held_back_seconds()) > 0:
+                self._arrived.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._arrived.wait()
+                continue
             try:
                 lane, batch = self._seal()
             except Exception as error:
@@ -204,6 +217,25 @@ class Batcher:
                     entry.job.fail(Internal("the batcher failed on the batch of this request"))
             finally:
                 self._running.pop(stream, None)
+                # What was held back may go.
+                self._arrived.set()
+
+    def _held_back_seconds(self) -> float:
+        """How long what waits is better left to a stream that computes already."""
+        if not self._running or self._shared:
+            return 0.0
+        little = self._little_seconds
+        waiting = sum(self._seconds(lane) for lane in self._lanes.values())
+        if not 0 < waiting < little:
+            return 0.0
+        # Twice what was predicted, but no longer than that.
+        free = min(2 * until - started for _, started, until in self._running.values())
+        seconds = free - time.monotonic()
+        return seconds if seconds < little else 0.0
+
+    @property
+    def _little_seconds(self) -> float:
+        return _LITTLE * self._budget.full_seconds
 
     def _seal(self) -> tuple[Lane, list[Waiting]]:
         """The next batch, out of live items only; empty when nothing waits."""
@@ -217,9 +249,11 @@ class Batcher:
                 lane.priority is Priority.BULK
                 and time.monotonic() - self._interactive_at < _INTERACTIVE_MEMORY_SECONDS
             )
+            waiting = self._seconds(lane)
             idle = self._engine.info.streams - len(self._running)
+            self._shared = idle > 1 and waiting >= self._little_seconds
             callers = sum(1 for caller in lane.queue.callers.values() if caller.items)
-            budget = self._budget.next(self._seconds(lane), max(1, idle), callers, small=small)
+            budget = self._budget.next(waiting, idle if self._shared else 1, callers, small=small)
             batch, closed = lane.queue.seal(budget, self._cost, self._engine.info.packing)
             token_seconds = _SURE * self._cost.token_seconds / self._engine.info.streams
             batch_seconds = self._cost.seconds(len(batch), self._width(batch))

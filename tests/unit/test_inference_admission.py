@@ -155,8 +155,8 @@ async def test_a_modest_caller_is_let_in_beside_a_greedy_one_that_fills_the_time
 
 async def test_requests_end_one_after_another_not_all_at_the_end() -> None:
     """Items ride along from the near of the queue only: what is given up is not half done."""
-    engine = GatedEngine(batch_tokens=64)
-    learned = FixedCost(overhead=0.0001, token=0.0005)  # a full batch has 40 tokens
+    engine = GatedEngine(batch_tokens=40)
+    learned = FixedCost(overhead=0.0001, token=0.0005)
     async with running(engine, learned=learned) as batcher:
         first = await busy(engine, batcher)
         done: list[int] = []
@@ -196,9 +196,37 @@ async def test_bulk_is_cut_into_slices_while_interactive_work_is_about() -> None
 async def test_idle_streams_share_what_comes() -> None:
     engine = GatedEngine(streams=2, batch_tokens=10_000)
     engine.gate.set()
-    async with running(engine, learned=FixedCost(overhead=0.001, token=0.0001)) as batcher:
+    async with running(engine, learned=FixedCost(overhead=0.001, token=0.0002)) as batcher:
         await batcher.run([item(n) for n in range(2, 22)], INTERACTIVE)
     assert sorted(map(len, engine.batches)) == [10, 10]
+
+
+async def test_little_work_waits_for_the_stream_that_computes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Several small batches at once cost more than one that is larger."""
+    # Seconds where a server has milliseconds, so that the test has time.
+    monkeypatch.setattr("services.inference.batcher._LITTLE", 1000.0)
+    engine = GatedEngine(streams=2, batch_tokens=10_000)
+    async with running(engine, learned=FixedCost(overhead=10.0)) as batcher:
+        first = await busy(engine, batcher)
+        more = [submit(batcher, item(number)) for number in (2, 3)]
+        await queued(batcher)
+        assert not await asyncio.to_thread(engine.started.acquire, timeout=0.2)
+        engine.gate.set()
+        await asyncio.gather(first, *more)
+    assert sorted(number for batch in engine.batches[1:] for number in batch) == [2, 3]
+
+
+async def test_a_stream_that_takes_longer_than_predicted_is_not_waited_for() -> None:
+    engine = GatedEngine(streams=2, batch_tokens=10_000)
+    async with running(engine, learned=FixedCost(overhead=0.001, token=0.0005)) as batcher:
+        first = await busy(engine, batcher)
+        second = submit(batcher, item(2))
+        # The first is held at the gate, and still the second is begun.
+        assert await asyncio.to_thread(engine.started.acquire, timeout=20)
+        engine.gate.set()
+        await asyncio.gather(first, second)
 
 
 async def test_metrics_say_what_was_computed_in_vain() -> None:
