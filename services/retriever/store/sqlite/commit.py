@@ -11,13 +11,16 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, Generic, TypeVar
 
+import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from services.retriever.store.interface import OnCommit
 from services.retriever.store.records import Change
 from services.retriever.store.sqlite.connection import storage_error
 from services.retriever.trim import trim_heap
-from sirdar.errors import ResourceExhausted, Unavailable
+from sirdar.errors import Internal, ResourceExhausted, Unavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 COMMIT_SECONDS = Histogram(
     "sirdar_retriever_commit_seconds",
@@ -116,7 +119,7 @@ class CommitThread:
             running = [item for item in group if item.future.set_running_or_notify_cancel()]
             if running:
                 with COMMIT_SECONDS.time():
-                    self._commit(running)
+                    self._commit_or_fail(running)
 
     def _next_group(self) -> list[_Waiting]:
         """What waits, up to a transaction's size; empty: closed."""
@@ -147,9 +150,27 @@ class CommitThread:
             self._connection.execute("PRAGMA shrink_memory")
         trim_heap()
 
+    def _commit_or_fail(self, group: list[_Waiting]) -> None:
+        """The thread outlives whatever happens: without it writes would wait for ever."""
+        try:
+            self._commit(group)
+        except Exception as error:
+            log.error("the writer failed on a group of writes", exc_info=error)
+            fault = Internal(
+                "the write failed; whether it was committed is not known: read before you repeat it"
+            )
+            _fail((item, fault) for item in group if not item.future.done())
+
+    def _roll_back(self) -> None:
+        """What cannot be rolled back now, on a full disk, is before the next transaction."""
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
     def _commit(self, group: list[_Waiting]) -> None:
         done: list[tuple[_Waiting, Written[Any]]] = []
         failed: list[tuple[_Waiting, Exception]] = []
+        self._roll_back()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for item in group:
@@ -160,8 +181,7 @@ class CommitThread:
                     failed.append((item, outcome))
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            self._roll_back()
             fault = storage_error(error, self._file)
             _fail((item, fault) for item in group)
             return
