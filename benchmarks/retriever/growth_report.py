@@ -174,7 +174,7 @@ def _projection(rows: Sequence[Row]) -> list[str]:
         "   smaller shards cost as much; larger segments, or asking fewer shards, come first.",
         f"2. **The one SQLite file.** {disk.slope:,.0f} bytes a vector on disk, index files",
         f"   included, are {disk.slope * _PROJECTED[0] / 2**40:.2f} TiB for 100 million, and one",
-        "   writer takes them in; from the second retriever on it must be PostgreSQL.",
+        "   writer takes them in; a second writer needs a shared database, which is not built.",
         f"3. **{_MAX_SHARDS} shards a collection** are the limit of the contract.",
         "4. **Memory.** Vectors are mapped, and searched fast only where they are resident:",
         "   `hnsw_sq8` or `ivf_pq` take a half to a tenth.",

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from gateway.backends.tenant import tenant
 from services.runtime.deadline import outgoing_timeout, set_deadline
-from sirdar.errors import DeadlineExceeded
+from sirdar.errors import DeadlineExceeded, Unavailable
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 AnswerT = TypeVar("AnswerT")
@@ -119,16 +119,23 @@ class Gathering(Generic[KeyT, AnswerT]):
             texts = [query.text for query in queries]
             answers = await self._call(lane.at[0], texts, limit_seconds)
         except Exception as error:  # noqa: BLE001 - each of those who wait raises it
-            for query in queries:
-                if not query.answer.done():
-                    query.answer.set_exception(error)
+            _fail(queries, error)
         else:
             for query, answer in zip(queries, answers, strict=True):
                 if not query.answer.done():
                     query.answer.set_result(answer)
         finally:
+            # Cancelled by who closes the channel, say: nobody is left to wait for nothing.
+            _fail(queries, Unavailable("the call to the embedder was cancelled; repeat it"))
             lane.in_flight -= 1
             self._send(lane)
+
+
+def _fail(queries: Sequence[_Query[AnswerT]], error: Exception) -> None:
+    """Those that have no answer yet."""
+    for query in queries:
+        if not query.answer.done():
+            query.answer.set_exception(error)
 
 
 def _cancel_with_all(queries: Sequence[_Query[AnswerT]], call: "asyncio.Task[None]") -> None:

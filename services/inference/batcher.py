@@ -101,7 +101,7 @@ class Batcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._threads.shutdown()
         for lane in self._lanes.values():
-            lane.abandon(Unavailable("the model is being unloaded", reason="MODEL_UNLOADING"))
+            lane.abandon(_unloading())
             lane.metrics.release()
 
     async def close(self) -> None:
@@ -127,7 +127,7 @@ class Batcher:
         A request of any size is let into an empty queue.
         """
         if self._closing:
-            raise Unavailable("the model is being unloaded", reason="MODEL_UNLOADING")
+            raise _unloading()
         if work.priority is Priority.INTERACTIVE:
             self._interactive_at = time.monotonic()
         return admit(self, self._lanes[work.priority], self._limits, work, items, tokens)
@@ -211,6 +211,10 @@ class Batcher:
                 continue
             try:
                 await self._compute(lane, batch, stream)
+            except asyncio.CancelledError:
+                for entry in batch:
+                    entry.job.fail(_unloading())
+                raise
             except Exception as error:
                 log.error("the batcher failed on a batch", exc_info=error)
                 for entry in batch:
@@ -351,6 +355,10 @@ def _answer(
     if wasted:
         lane.metrics.wasted_tokens.inc(wasted)
     return suspects
+
+
+def _unloading() -> Unavailable:
+    return Unavailable("the model is being unloaded", reason="MODEL_UNLOADING")
 
 
 def _no_tokens() -> InvalidArgument:

@@ -145,6 +145,19 @@ async def test_a_failure_is_everybodys_and_what_comes_after_is_asked_again(
     assert await gathering.ask("a", "again", 20.0) == "a AGAIN"
 
 
+async def test_a_call_that_somebody_else_cancels_leaves_nobody_waiting(
+    tier: GatedTier, gathering: Gathering[str, str]
+) -> None:
+    asked = ask(gathering, *"abcd")
+    await until_asked(tier, 3)
+    (call,) = gathering._tasks
+    call.cancel()
+    found = await asyncio.gather(*asked[2:], return_exceptions=True)
+    assert [type(one) for one in found] == [Unavailable] * 2
+    tier.gate.set()
+    assert await asyncio.gather(*asked[:2]) == ["a A", "a B"]
+
+
 async def test_nothing_is_kept_of_what_is_over(
     tier: GatedTier, gathering: Gathering[str, str]
 ) -> None:

@@ -14,7 +14,7 @@ from services.inference.batch import TokenBatch, TokenizedItem
 from services.inference.batcher import BatchedRows, Batcher, Priority, QueueLimits, Work
 from services.inference.cost import CostModel
 from services.inference.engine import EngineInfo, EngineOutOfMemory
-from sirdar.errors import DeadlineExceeded, Internal, ResourceExhausted
+from sirdar.errors import DeadlineExceeded, Internal, ResourceExhausted, Unavailable
 
 POISON, NOT_A_NUMBER = 666, 777
 INTERACTIVE, BULK = Work(Priority.INTERACTIVE), Work(Priority.BULK)
@@ -253,3 +253,12 @@ async def test_as_many_batches_run_at_once_as_the_engine_has_streams() -> None:
         assert not engine.started.acquire(blocking=False)
         engine.gate.set()
         await asyncio.gather(*tasks)
+
+
+async def test_callers_of_a_batch_under_way_are_told_when_the_batcher_ends() -> None:
+    engine = GatedEngine()
+    async with running(engine) as batcher:
+        first = await busy(engine, batcher)
+        asyncio.get_running_loop().call_later(0.2, engine.gate.set)
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(first, 20)
