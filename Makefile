@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: chart dashboards setup protos check format test chaos demo clean bench-embedder bench-gateway bench-quality bench-reranker bench-retriever bench-smoke proto-image
+.PHONY: chart dashboards setup protos check format test chaos demo clean bench-embedder bench-gateway bench-quality bench-reranker bench-retriever bench-smoke proto-image image-requirements test-images
 
 setup: $(INSTALLED)
 
@@ -42,6 +42,14 @@ dashboards: setup
 # Makes the schema of the Helm chart's values, and the plain manifests, again.
 chart: setup
 	$(BIN)/python -m deploy.chart
+
+# Locks again what the images install. LINKS= is where PyTorch's wheel for CPUs is.
+image-requirements: setup
+	$(BIN)/python -m deploy.images --find-links $(LINKS)
+
+# Installs what each image does, into clean environments, and starts each tier from there.
+test-images: setup
+	$(BIN)/python -m deploy.images.trial $(SETS)
 
 # Advances what `check` compares the contract with. Deliberate: say why in the commit.
 proto-image: setup
