@@ -6,6 +6,7 @@ Raises InvalidArgument that names the field by its path.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from services.cluster.shards import check_shards
 from services.retriever.index_kinds import AUTO
 from services.retriever.lexical.analyzers import LANGUAGES, NO_LANGUAGE, is_language
 from services.retriever.schema import schema
@@ -26,7 +27,6 @@ MAX_PAGE = 1000
 DEFAULT_PAGE = 100
 MAX_BATCH = 1000
 MAX_ID_BYTES = 512
-MAX_SHARDS = 64
 MAX_DIMENSIONS = 16_384
 MAX_DESCRIPTION = 1000
 MAX_LABELS = 64
@@ -91,10 +91,7 @@ def definition(
 ) -> CollectionDefinition:
     generation = message.generation
     shards = generation.shards or default_shards
-    if not 1 <= shards <= MAX_SHARDS:
-        raise InvalidArgument.field(
-            "collection.generation.shards", f"must be 1 to {MAX_SHARDS}, not {shards}"
-        )
+    check_shards(shards, "collection.generation.shards")
     if generation.similarity not in _SIMILARITIES:
         raise InvalidArgument.field("collection.generation.similarity", "is not known")
     return CollectionDefinition(

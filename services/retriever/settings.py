@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
+from services.cluster.shards import MAX_SHARDS
 from services.retriever.lexical.analyzers import LANGUAGES, NO_LANGUAGE, is_language
 from services.runtime.cpu import available_cpus
 from services.runtime.settings import ServerSettings, server_config
@@ -23,7 +24,7 @@ class RetrieverSettings(ServerSettings):
     follow: Path | None = None
     """Data folder of another retriever on this machine, to be a read replica of it: this one then
     answers from that one's store, and refuses writes. Unset: it has a store of its own."""
-    default_shards: int = Field(default=4, ge=1, le=64)
+    default_shards: int = Field(default=4, ge=1, le=MAX_SHARDS)
     """Shards of a collection that does not say how many."""
     max_document_bytes: int = Field(default=4 * 2**20, ge=1024)
     """The longest title and text together, in bytes of UTF-8."""

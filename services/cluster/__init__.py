@@ -1,0 +1,1 @@
+"""Several retrievers over one store: who they are, and which shards each of them has."""
