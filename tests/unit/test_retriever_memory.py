@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from services.retriever.filters.values import Growing
 from services.retriever.segment import NO_PASSAGE, GrowingSegment
-from services.retriever.store.sqlite.commit import Written
+from services.retriever.store.group_commit import Written
 from services.retriever.store.sqlite.store import SqliteStore
 
 DIMENSIONS = 24
@@ -128,7 +128,7 @@ def test_threads_share_few_heaps_and_what_is_large_is_mapped_alone(tmp_path: Pat
 def test_the_cache_of_the_writer_is_emptied_in_a_pause_and_writes_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.retriever.store.sqlite.commit._REST_SECONDS", 0.01)
+    monkeypatch.setattr("services.retriever.store.group_commit._REST_SECONDS", 0.01)
     emptied = Event()
     store = SqliteStore(tmp_path / "store.sqlite3", lambda _: None, max_waiting_bytes=2**20)
     try:

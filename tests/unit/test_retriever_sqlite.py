@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from services.retriever.data_folder import own
+from services.retriever.store.group_commit import Written
 from services.retriever.store.interface import Store
 from services.retriever.store.records import Collection, Receipt
-from services.retriever.store.sqlite.commit import Written
 from services.retriever.store.sqlite.schema import FORMAT_VERSION
 from services.retriever.store.sqlite.store import SqliteStore
 from sirdar.errors import DataLoss, FailedPrecondition, ResourceExhausted, SirdarError

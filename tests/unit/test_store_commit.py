@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from services.retriever.store.group_commit import Written
 from services.retriever.store.records import Change
-from services.retriever.store.sqlite.commit import CommitThread, Written
+from services.retriever.store.sqlite.commit import CommitThread
 from sirdar.errors import Internal, SirdarError
 
 

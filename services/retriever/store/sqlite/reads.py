@@ -3,11 +3,14 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from itertools import groupby
-from typing import Any
 
-import numpy as np
-
+from services.retriever.store.decoding import (
+    DOCUMENT_COLUMNS,
+    changes_of,
+    page_of,
+    stored_document,
+    texts_of,
+)
 from services.retriever.store.records import (
     Change,
     DocumentPage,
@@ -15,18 +18,13 @@ from services.retriever.store.records import (
     Generation,
     KeyedDocument,
     Passage,
-    Position,
-    Receipt,
     StoredDocument,
     TextChange,
 )
-from services.retriever.store.sqlite.documents import NO_IDS
-from sirdar.errors import DataLoss, NotFound
+from sirdar.errors import NotFound
 
 _DOCUMENT = (
-    "SELECT id, title, text, metadata, shard, seq, version, passages, unchanged, written_ns,"
-    " expires_ns"
-    " FROM document WHERE generation_key = ? AND NOT deleted"
+    f"SELECT {DOCUMENT_COLUMNS} FROM document WHERE generation_key = ? AND NOT deleted"
     " AND (expires_ns IS NULL OR expires_ns > ?)"
 )
 # Slicing in SQL: the text of a long document does not become a Python string for each of
@@ -51,7 +49,7 @@ def document(
     ).fetchone()
     if row is None:
         raise NotFound(f"there is no document {document_id!r}", reason="DOCUMENT_NOT_FOUND")
-    return _stored(generation, row)
+    return stored_document(generation, row)
 
 
 def documents(
@@ -65,16 +63,7 @@ def documents(
     rows = connection.execute(
         f"{_DOCUMENT} AND id > ? ORDER BY id LIMIT ?", (generation.key, now_ns, after, limit + 1)
     )
-    page: list[StoredDocument] = []
-    size = 0
-    for row in rows:
-        stored = _stored(generation, row)
-        # UTF-8 takes up to four bytes a code point.
-        size += 4 * (len(stored.text) + len(stored.title)) + len(stored.metadata) + 1024
-        if len(page) == limit or (page and size > max_bytes):
-            return DocumentPage(tuple(page), more=True)
-        page.append(stored)
-    return DocumentPage(tuple(page), more=False)
+    return page_of(generation, rows, limit, max_bytes)
 
 
 def states(
@@ -136,21 +125,7 @@ def changes(
         " ORDER BY d.seq, p.position",
         (generation.key, shard, after_seq),
     )
-    dimensions = generation.space.dimensions
-    for (seq, key, metadata), group in groupby(rows, key=lambda row: row[:3]):
-        found = [(row[3], row[4]) for row in group if row[3] is not None]
-        position = Position(generation.key, shard, seq)
-        if not found:
-            yield Change(position, key, NO_IDS, np.empty((0, dimensions), np.float16))
-            continue
-        ids, data = zip(*found, strict=True)
-        if any(item is None or len(item) != 2 * dimensions for item in data):
-            raise DataLoss(
-                f"vectors of document row {key} are missing or cut short; "
-                "restore the database from a backup"
-            )
-        vectors = np.frombuffer(b"".join(data), "<f2").reshape(len(ids), dimensions)
-        yield Change(position, key, np.array(ids, np.int64), vectors, metadata=metadata)
+    return changes_of(generation, shard, rows)
 
 
 def metadata(
@@ -190,27 +165,4 @@ def texts(
         " ORDER BY d.seq, p.position",
         (generation.key, shard, after_seq),
     )
-    for (seq, key), group in groupby(rows, key=lambda row: row[:2]):
-        found = list(group)
-        title, text = found[0][2:4]
-        here = [row[4:] for row in found if row[4] is not None]
-        ids = tuple(row[0] for row in here)
-        spans = tuple((row[1], row[2]) for row in here)
-        yield TextChange(seq, key, ids, title, text, spans)
-
-
-def _stored(generation: Generation, row: tuple[Any, ...]) -> StoredDocument:
-    return StoredDocument(
-        id=row[0],
-        title=row[1],
-        text=row[2],
-        metadata=row[3],
-        receipt=Receipt(
-            position=Position(generation.key, row[4], row[5]),
-            version=row[6],
-            passages=row[7],
-            unchanged=bool(row[8]),
-            written_ns=row[9],
-        ),
-        expires_ns=row[10],
-    )
+    return texts_of(rows)

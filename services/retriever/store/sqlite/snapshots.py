@@ -3,8 +3,8 @@
 import sqlite3
 from collections.abc import Sequence
 
+from services.retriever.store.group_commit import Written
 from services.retriever.store.records import Generation
-from services.retriever.store.sqlite.commit import Written
 
 
 def identity(connection: sqlite3.Connection) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from services.retriever.store import documents
 from services.retriever.store.interface import OnCommit
 from services.retriever.store.records import (
     Collection,
@@ -19,10 +20,11 @@ from services.retriever.store.records import (
     Generation,
     WriteResult,
 )
-from services.retriever.store.sqlite import collections, documents, positions, snapshots
+from services.retriever.store.sqlite import collections, positions, snapshots
 from services.retriever.store.sqlite.commit import CommitThread
 from services.retriever.store.sqlite.connection import open_writer
 from services.retriever.store.sqlite.reading import SqliteReads
+from services.retriever.store.sqlite.rows import SqliteRows
 from sirdar.errors import SirdarError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -79,7 +81,9 @@ class SqliteStore(SqliteReads):
         self, generation: Generation, writes: Sequence[DocumentWrite]
     ) -> Future[list[WriteResult]]:
         return self._commits.submit(
-            lambda connection: documents.write(connection, generation, writes, self._clock()),
+            lambda connection: documents.write(
+                SqliteRows(connection), generation, writes, self._clock()
+            ),
             sum(item.size_bytes for item in writes),
         )
 
@@ -87,7 +91,9 @@ class SqliteStore(SqliteReads):
         self, generation: Generation, patches: Sequence[DocumentPatch]
     ) -> Future[list[WriteResult]]:
         return self._commits.submit(
-            lambda connection: documents.update(connection, generation, patches, self._clock()),
+            lambda connection: documents.update(
+                SqliteRows(connection), generation, patches, self._clock()
+            ),
             _SMALL_WRITE_BYTES + sum(item.size_bytes for item in patches),
         )
 
@@ -96,14 +102,14 @@ class SqliteStore(SqliteReads):
     ) -> Future[list[Deletion]]:
         return self._commits.submit(
             lambda connection: documents.delete(
-                connection, generation, ids, self._clock(), versions
+                SqliteRows(connection), generation, ids, self._clock(), versions
             ),
             _SMALL_WRITE_BYTES + sum(map(len, ids)),
         )
 
     def sweep(self, limit: int) -> Future[int]:
         return self._commits.submit(
-            lambda connection: documents.sweep(connection, self._clock(), limit),
+            lambda connection: documents.sweep(SqliteRows(connection), self._clock(), limit),
             _SMALL_WRITE_BYTES,
         )
 

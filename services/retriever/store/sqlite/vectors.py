@@ -4,9 +4,9 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
+from services.retriever.store.decoding import whole_vector
 from services.retriever.store.records import EmbeddedDocument, Generation, StoredPassage
 from services.retriever.store.sqlite import reads
-from sirdar.errors import DataLoss
 
 
 def of_passages(
@@ -16,7 +16,7 @@ def of_passages(
         "SELECT passage_id, data FROM vector WHERE passage_id IN (SELECT value FROM json_each(?))",
         (json.dumps(list(passage_ids)),),
     )
-    return {passage_id: _whole(data, passage_id, generation) for passage_id, data in rows}
+    return {passage_id: whole_vector(data, passage_id, generation) for passage_id, data in rows}
 
 
 def of_document(
@@ -36,16 +36,7 @@ def of_document(
     finally:
         connection.execute("COMMIT")
     passages = [
-        StoredPassage(start, end, _whole(data, passage_id, generation))
+        StoredPassage(start, end, whole_vector(data, passage_id, generation))
         for passage_id, start, end, data in rows
     ]
     return EmbeddedDocument(document, tuple(passages))
-
-
-def _whole(data: bytes | None, passage_id: int, generation: Generation) -> bytes:
-    if data is None or len(data) != 2 * generation.space.dimensions:
-        raise DataLoss(
-            f"the vector of passage {passage_id} is missing or cut short; "
-            "restore the database from a backup"
-        )
-    return data

@@ -1,17 +1,17 @@
-"""Writing documents, in SQL: each function is one job of the commit thread.
+"""Writing documents: each function is one job of the commit thread.
 
 `now_ns` is what the clock says. It decides what is expired and is told in
 receipts; order, versions and what an index has applied come from sequences
 alone, so that a clock that jumps back changes none of them.
 """
 
-import sqlite3
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.retriever.store.group_commit import Written
 from services.retriever.store.placement import shard_of
 from services.retriever.store.records import (
     Change,
@@ -23,10 +23,7 @@ from services.retriever.store.records import (
     Receipt,
     WriteResult,
 )
-from services.retriever.store.sqlite import positions, rows
-from services.retriever.store.sqlite.commit import Written
-from services.retriever.store.sqlite.positions import Step
-from services.retriever.store.sqlite.rows import Existing, Kept, Placed
+from services.retriever.store.rows import DocumentRows, Existing, Kept, Placed, Step
 from sirdar.errors import Aborted, FailedPrecondition, NotFound, SirdarError
 
 T = TypeVar("T")
@@ -38,50 +35,50 @@ _Outcome = SirdarError | tuple[Receipt, Change]
 
 
 def write(
-    connection: sqlite3.Connection,
+    rows: DocumentRows,
     generation: Generation,
     writes: Sequence[DocumentWrite],
     now_ns: int,
 ) -> Written[list[WriteResult]]:
     """Writes in order. What is wrong with one write is found before it changes anything."""
-    _check_generation(connection, generation)
+    _check_generation(rows, generation)
     outcomes: list[_Outcome] = []
     for run in _runs(writes, lambda item: item.id):
-        outcomes.extend(_write_run(connection, generation, run, now_ns))
+        outcomes.extend(_write_run(rows, generation, run, now_ns))
     return _written(outcomes)
 
 
 def update(
-    connection: sqlite3.Connection,
+    rows: DocumentRows,
     generation: Generation,
     patches: Sequence[DocumentPatch],
     now_ns: int,
 ) -> Written[list[WriteResult]]:
     """Changes metadata and expiry in order; as `write`."""
-    _check_generation(connection, generation)
+    _check_generation(rows, generation)
     outcomes: list[_Outcome] = []
     for run in _runs(patches, lambda item: item.id):
-        outcomes.extend(_update_run(connection, generation, run, now_ns))
+        outcomes.extend(_update_run(rows, generation, run, now_ns))
     return _written(outcomes)
 
 
 def delete(
-    connection: sqlite3.Connection,
+    rows: DocumentRows,
     generation: Generation,
     ids: Sequence[str],
     now_ns: int,
     versions: Sequence[int] | None = None,
 ) -> Written[list[Deletion]]:
     """Leaves tombstones; an id that is not there, or has another version, is no change."""
-    _check_generation(connection, generation)
-    known = rows.existing(connection, generation.key, ids)
+    _check_generation(rows, generation)
+    known = rows.existing(generation.key, ids)
     there = {item.id: item for item in known.values() if not item.deleted}
     if versions is not None:
         asked = dict(zip(ids, versions, strict=True))
         there = {key: item for key, item in there.items() if item.version == asked[key]}
-    changes = _bury(connection, generation.key, list(there.values()), now_ns)
+    changes = _bury(rows, generation.key, list(there.values()), now_ns)
     buried = dict(zip(there, changes, strict=True))
-    last = positions.last(connection, generation.key)
+    last = rows.last(generation.key)
     deletions: list[Deletion] = []
     for document_id in ids:
         change = buried.pop(document_id, None)
@@ -93,22 +90,17 @@ def delete(
     return Written(deletions, tuple(changes))
 
 
-def sweep(connection: sqlite3.Connection, now_ns: int, limit: int) -> Written[int]:
+def sweep(rows: DocumentRows, now_ns: int, limit: int) -> Written[int]:
     """Deletes so many of the documents whose time is over; answers how many there were."""
     changes: list[Change] = []
-    for generation_key, dead in rows.expired(connection, now_ns, limit).items():
-        changes.extend(_bury(connection, generation_key, dead, now_ns))
+    for generation_key, dead in rows.expired(now_ns, limit).items():
+        changes.extend(_bury(rows, generation_key, dead, now_ns))
     return Written(len(changes), tuple(changes))
 
 
-def _check_generation(connection: sqlite3.Connection, generation: Generation) -> None:
+def _check_generation(rows: DocumentRows, generation: Generation) -> None:
     """The collection may have been deleted since its definition was read."""
-    row = connection.execute(
-        "SELECT c.dropped FROM generation g JOIN collection c ON c.key = g.collection_key"
-        " WHERE g.key = ?",
-        (generation.key,),
-    ).fetchone()
-    if row is None or row[0]:
+    if not rows.has_generation(generation.key):
         raise NotFound("the collection was deleted", reason="COLLECTION_NOT_FOUND")
 
 
@@ -134,12 +126,12 @@ def _written(outcomes: Sequence[_Outcome]) -> Written[list[WriteResult]]:
 
 
 def _write_run(
-    connection: sqlite3.Connection,
+    rows: DocumentRows,
     generation: Generation,
     run: Sequence[DocumentWrite],
     now_ns: int,
 ) -> list[_Outcome]:
-    known = rows.existing(connection, generation.key, [item.id for item in run])
+    known = rows.existing(generation.key, [item.id for item in run])
     outcomes: dict[str, _Outcome] = {}
     accepted: list[tuple[DocumentWrite, Existing | None]] = []
     for item in run:
@@ -153,14 +145,14 @@ def _write_run(
     steps = [_step(generation, item, before) for item, before in accepted]
     placed: list[Placed] = []
     kept: list[Kept] = []
-    taken = positions.take(connection, generation.key, steps)
+    taken = rows.take(generation.key, steps)
     for (item, before), position in zip(accepted, taken, strict=True):
         if item.keep_passages and before is not None:
             kept.append(Kept(before, position, item.metadata, item.expires_ns))
         else:
             placed.append(Placed(item, before, position))
-    outcomes.update(_keep(connection, kept, now_ns))
-    outcomes.update(_place(connection, placed, now_ns))
+    outcomes.update(_keep(rows, kept, now_ns))
+    outcomes.update(_place(rows, placed, now_ns))
     return [outcomes[item.id] for item in run]
 
 
@@ -175,12 +167,12 @@ def _step(generation: Generation, item: DocumentWrite, before: Existing | None) 
 
 
 def _update_run(
-    connection: sqlite3.Connection,
+    rows: DocumentRows,
     generation: Generation,
     run: Sequence[DocumentPatch],
     now_ns: int,
 ) -> list[_Outcome]:
-    known = rows.existing(connection, generation.key, [item.id for item in run])
+    known = rows.existing(generation.key, [item.id for item in run])
     outcomes: dict[str, _Outcome] = {}
     accepted: list[tuple[Existing, bytes, int | None]] = []
     for item in run:
@@ -191,14 +183,12 @@ def _update_run(
             accepted.append((before, item.change(before.metadata), expires_ns))
         except SirdarError as error:
             outcomes[item.id] = error
-    taken = positions.take(
-        connection, generation.key, [Step(before.shard) for before, _, _ in accepted]
-    )
+    taken = rows.take(generation.key, [Step(before.shard) for before, _, _ in accepted])
     kept = [
         Kept(before, position, metadata, expires_ns)
         for (before, metadata, expires_ns), position in zip(accepted, taken, strict=True)
     ]
-    outcomes.update(_keep(connection, kept, now_ns))
+    outcomes.update(_keep(rows, kept, now_ns))
     return [outcomes[item.id] for item in run]
 
 
@@ -230,10 +220,8 @@ def _check_version(document_id: str, wanted: int | None, version: int) -> None:
         )
 
 
-def _keep(
-    connection: sqlite3.Connection, kept: Sequence[Kept], now_ns: int
-) -> Iterator[tuple[str, _Outcome]]:
-    rows.keep(connection, kept, now_ns)
+def _keep(rows: DocumentRows, kept: Sequence[Kept], now_ns: int) -> Iterator[tuple[str, _Outcome]]:
+    rows.keep(kept, now_ns)
     for before, position, metadata, _ in kept:
         receipt = Receipt(position, before.version + 1, before.passages, True, now_ns)
         change = Change(position, before.key, NO_IDS, _NO_VECTORS, kept=True, metadata=metadata)
@@ -241,9 +229,9 @@ def _keep(
 
 
 def _place(
-    connection: sqlite3.Connection, placed: Sequence[Placed], now_ns: int
+    rows: DocumentRows, placed: Sequence[Placed], now_ns: int
 ) -> Iterator[tuple[str, _Outcome]]:
-    written = rows.place(connection, placed, now_ns)
+    written = rows.place(placed, now_ns)
     for item, (key, passage_ids) in zip(placed, written, strict=True):
         write = item.write
         receipt = Receipt(item.position, item.version, len(passage_ids), False, now_ns)
@@ -261,12 +249,10 @@ def _place(
 
 
 def _bury(
-    connection: sqlite3.Connection, generation_key: int, dead: Sequence[Existing], now_ns: int
+    rows: DocumentRows, generation_key: int, dead: Sequence[Existing], now_ns: int
 ) -> list[Change]:
-    taken = positions.take(
-        connection, generation_key, [Step(item.shard, -1, -item.passages) for item in dead]
-    )
-    rows.bury(connection, list(zip(dead, taken, strict=True)), now_ns)
+    taken = rows.take(generation_key, [Step(item.shard, -1, -item.passages) for item in dead])
+    rows.bury(list(zip(dead, taken, strict=True)), now_ns)
     return [
         Change(position, item.key, NO_IDS, _NO_VECTORS)
         for item, position in zip(dead, taken, strict=True)
