@@ -14,6 +14,7 @@ _NOISE = {
     "_commit_hash",
     "_name_or_path",
     "name_or_path",
+    "peft_version",
     "special_tokens_map_file",
     "tokenizer_file",
     "transformers_version",
@@ -21,6 +22,8 @@ _NOISE = {
 _CONFIGS = (
     "modules.json",
     "config.json",
+    # How strongly the weights of an adapter count, and where they are added.
+    "adapter_config.json",
     "config_sentence_transformers.json",
     "sentence_*_config.json",
     "tokenizer_config.json",

@@ -147,6 +147,19 @@ def test_other_weights_or_prompts_are_another_space(tiny: Path, tmp_path: Path, 
     assert content_digest(copy) != content_digest(tiny)
 
 
+def test_an_adapter_that_counts_otherwise_is_another_space(tiny: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny, copy)
+
+    def digest(**changed: object) -> str:
+        config = {"r": 8, "lora_alpha": 16, "peft_version": "0.17.0", **changed}
+        (copy / "adapter_config.json").write_text(json.dumps(config))
+        return content_digest(copy)
+
+    assert digest(peft_version="0.18.0") == digest()
+    assert digest(lora_alpha=32) != digest()
+
+
 @pytest.mark.usefixtures("convert_here")
 def test_engine_and_precision_do_not_change_the_fingerprint(tiny: Path, tiny_cache: Path) -> None:
     models = [
