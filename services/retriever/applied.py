@@ -1,6 +1,7 @@
 """How far a shard has applied the log, for reads that wait for their writes."""
 
 import asyncio
+from contextlib import suppress
 from threading import Lock
 
 from sirdar.errors import DeadlineExceeded
@@ -28,7 +29,9 @@ class AppliedSeq:
             ready = [waiter for waiter in self._waiting if waiter[0] <= self.value]
             self._waiting = [waiter for waiter in self._waiting if waiter[0] > self.value]
         for _, loop, future in ready:
-            loop.call_soon_threadsafe(_resolve, future)
+            # A loop that was closed meanwhile has nobody left that waits.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_resolve, future)
 
     async def wait(self, seq: int, timeout_seconds: float) -> None:
         """Returns when the sequence is applied. Raises DeadlineExceeded."""
