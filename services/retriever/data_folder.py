@@ -3,10 +3,11 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.retriever.durable_files import sync_folder
 from sirdar.errors import FailedPrecondition
 
 
@@ -33,7 +34,7 @@ def own(path: Path) -> Iterator[DataFolder]:
     written to.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        _make(path)
         lock = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise FailedPrecondition(
@@ -56,3 +57,13 @@ def own(path: Path) -> Iterator[DataFolder]:
         yield DataFolder(path)
     finally:
         os.close(lock)
+
+
+def _make(path: Path) -> None:
+    """What is acknowledged in a folder is only there after a crash when the folder is."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for parent in {path.parent, *(folder.parent for folder in missing)}:
+        # One that may be passed through but not be read was made by another, who saw to it.
+        with suppress(PermissionError):
+            sync_folder(parent)

@@ -3,7 +3,6 @@
 All of it is derived from the store: what is missing or damaged is built again.
 """
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +15,7 @@ import structlog
 
 from services.retriever.built import BuiltFile, BuiltIndex, durable
 from services.retriever.checksum import checksum
+from services.retriever.durable_files import write_durably
 from services.retriever.sealed import SealedView
 from services.retriever.sealed_segment import SealedSegment, SegmentFiles
 from services.retriever.segment_manifest import (
@@ -254,18 +254,3 @@ class ShardFolder:
             elif path.name not in mine:
                 with suppress(OSError):
                     path.unlink()
-
-
-def write_durably(file: Path, content: bytes) -> None:
-    """Replaces the file: after a crash it is the old or the new one, whole."""
-    temporary = file.with_name(f"{file.name}.tmp")
-    with temporary.open("wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.rename(file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

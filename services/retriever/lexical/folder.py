@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from services.retriever.checksum import checked, with_checksum
+from services.retriever.durable_files import write_durably
 from services.retriever.lexical.contents import META
-from services.retriever.shard_folder import write_durably
 
 # 1 has no checksum of its own, 1 and 2 do not say what the index consists of.
 FORMAT_VERSION = 3

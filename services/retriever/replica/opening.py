@@ -11,13 +11,13 @@ from threading import Event
 import structlog
 
 from services.retriever.data_folder import DataFolder, own
+from services.retriever.durable_files import write_durably
 from services.retriever.opening import Parts, Searching, close
 from services.retriever.replica.follower import Follower
 from services.retriever.replica.replay import Replay
 from services.retriever.retriever import Retriever
 from services.retriever.settings import RetrieverSettings
 from services.retriever.shard import Shard
-from services.retriever.shard_folder import write_durably
 from services.retriever.store.interface import FollowedStore
 from services.retriever.store.sqlite.followed import FollowedSqliteStore, await_store
 from sirdar.errors import FailedPrecondition

@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol, cast
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from services.retriever.durable_files import sync_folder
 from services.retriever.snapshots.impatience import impatient
 from sirdar.errors import DataLoss, FailedPrecondition, ResourceExhausted, SirdarError, Unavailable
 
@@ -155,11 +156,7 @@ class SnapshotLocation:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(file.parent)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
