@@ -25,8 +25,8 @@ from services.retriever.view_search import search_views
 from sirdar.v1.document_pb2 import MetadataValue
 from sirdar.v1.filter_pb2 import Filter
 from tests import filter_oracle as oracle
+from tests.opened_shards import Opened, opened
 from tests.retriever_data import document, vectors, write
-from tests.unit.test_retriever_shards import Opened, opened
 
 KIND = FieldSchema("kind", FieldType.KEYWORD)
 RANK = FieldSchema("rank", FieldType.INTEGER)

@@ -21,8 +21,8 @@ from services.retriever.shard import Shard
 from services.retriever.shard_folder import ShardFolder
 from services.retriever.view_search import search_views
 from sirdar.errors import InvalidArgument
+from tests.opened_shards import Opened, by_document, opened, oracle, queries
 from tests.retriever_fixture import FOLDER, QUANTIZED_COLLECTIONS
-from tests.unit.test_retriever_shards import Opened, by_document, opened, oracle, queries
 
 QUANTIZED = ("hnsw_sq8", "ivf_sq8", "ivf_pq", "HNSW16,SQ8", "IVF32,SQ8", "SQ8")
 

@@ -23,9 +23,9 @@ from services.retriever.sealed import SealedView
 from services.retriever.segment import NO_PASSAGE, GrowingSegment, Hits
 from services.retriever.shard import ShardView
 from services.retriever.view_search import Found, search_views
+from tests.opened_shards import opened, queries
 from tests.retriever_data import DIMENSIONS, vectors
 from tests.unit.test_retriever_filters import RANK, library, rank_filter, ranked
-from tests.unit.test_retriever_shards import opened, queries
 
 KEY = 1
 # So that the budget of a test is ten CPUs: it does not wait.

@@ -8,8 +8,8 @@ import pytest
 
 from services.retriever.search import Searcher, SearchRequest
 from services.retriever.store.records import Passage
+from tests.opened_shards import Opened, opened
 from tests.retriever_data import document, write
-from tests.unit.test_retriever_shards import Opened, opened
 
 IDS = [f"d{at}" for at in range(40)]
 
