@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from threading import BoundedSemaphore, Event, Thread
 
@@ -18,6 +18,7 @@ from services.retriever.snapshots.manifest import SnapshotOf
 from services.retriever.snapshots.restoring import restore
 from services.retriever.snapshots.retention import delete_all, keep_last
 from services.retriever.snapshots.taking import Snapshot, read_manifest, take
+from services.retriever.snapshots.turns import Turns
 from services.retriever.store.interface import Store
 from services.retriever.store.records import Collection, Generation
 from sirdar.errors import (
@@ -49,6 +50,8 @@ NOT_RESTORED = Counter(
     "Snapshots that could not be used for a shard: damaged, of another past, not to be read.",
 )
 
+CLOSING_SECONDS = 5.0
+
 _MAX_WAITING = 16
 
 
@@ -67,7 +70,7 @@ class Snapshots:
         # The manifests of the shards in the last snapshot of each generation.
         self._last: dict[int, tuple[str, ...]] = {}
         self._waiting = BoundedSemaphore(_MAX_WAITING)
-        self._pool = ThreadPoolExecutor(1, "snapshot")
+        self._turns = Turns("snapshot")
         self._closing = Event()
         self._interval: Thread | None = None
 
@@ -91,9 +94,10 @@ class Snapshots:
         self._interval.start()
 
     def close(self) -> None:
-        """Gives up what is being taken and what waits for it."""
+        """Gives up what is being taken and what waits for it; a location that does not answer is
+        waited for `CLOSING_SECONDS`."""
         self._closing.set()
-        self._pool.shutdown()
+        self._turns.close(CLOSING_SECONDS)
         if self._interval is not None:
             self._interval.join()
 
@@ -112,10 +116,10 @@ class Snapshots:
             raise ResourceExhausted(f"{_MAX_WAITING} snapshots wait already; retry later")
         folders = [shard.folder for shard in shards]
         try:
-            future = self._pool.submit(self._take, location, collection, store, folders)
-        except RuntimeError:
+            future = self._turns.submit(lambda: self._take(location, collection, store, folders))
+        except Unavailable:
             self._waiting.release()
-            raise Unavailable("the retriever is closing; retry on another replica") from None
+            raise
         future.add_done_callback(lambda _: self._waiting.release())
         return future
 
@@ -129,13 +133,19 @@ class Snapshots:
             TAKEN.remove(namespace, name)
         layout = Layout(store.identity(), generation)
 
+        def stay(error: SirdarError) -> None:
+            log.warning("snapshots of a deleted collection stay", error=error.message)
+
         def delete() -> None:
             try:
                 delete_all(location, layout, self._writer)
             except SirdarError as error:
-                log.warning("snapshots of a deleted collection stay", error=error.message)
+                stay(error)
 
-        self._pool.submit(delete)
+        try:
+            self._turns.submit(delete)
+        except Unavailable as error:
+            stay(error)
 
     def restore(
         self, collection: Collection, store: Store, number: int, folder: ShardFolder, after_seq: int
