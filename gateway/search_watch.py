@@ -1,10 +1,13 @@
 """What those who call a search know of it, and learn of it, beside request and answer."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 if TYPE_CHECKING:
     from gateway.backends import EmbeddedQuery
@@ -20,6 +23,10 @@ class SearchWatch:
     # The last write that the retriever's answers show, one a shard, by collection; None: they
     # do not agree, or a retriever that is older did not say.
     applied_seqs: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
+    # When the first of the documents that it looked at expires, in seconds since the epoch.
+    expires_at: float = math.inf
+    # The models that it was reranked by, serialized.
+    reranked_by: set[bytes] = field(default_factory=set)
 
     def note(self, collection: str, applied_seqs: Sequence[int]) -> None:
         seen = tuple(applied_seqs) or None
@@ -44,6 +51,20 @@ def note_applied(collection: str, applied_seqs: Sequence[int]) -> None:
     watch = _current.get()
     if watch is not None:
         watch.note(collection, applied_seqs)
+
+
+def note_expiry(expires: Timestamp) -> None:
+    """A document that the search looked at expires then."""
+    watch = _current.get()
+    if watch is not None:
+        watch.expires_at = min(watch.expires_at, expires.seconds + expires.nanos / 1e9)
+
+
+def note_reranked(model: bytes) -> None:
+    """A model, a serialized ModelRef, gave its opinion on the search."""
+    watch = _current.get()
+    if watch is not None:
+        watch.reranked_by.add(model)
 
 
 def embedded_before(text: str, fingerprint: str) -> "EmbeddedQuery | None":

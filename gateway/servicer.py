@@ -34,7 +34,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         catalog = Catalog(retriever, limit_seconds)
         pipeline = SearchPipeline(settings, catalog, embedder, retriever, reranker)
         searches = Searches(settings, pipeline)
-        self._searches = CachedSearch(settings, catalog, embedder, retriever, searches)
+        self._searches = CachedSearch(settings, catalog, embedder, retriever, reranker, searches)
         self._search_streams = SearchStreams(settings, drain, self._searches)
         self._similarity = TextSimilarity(settings, embedder, reranker)
         self._indexing = IndexStreams(settings, drain, catalog, embedder, retriever)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gateway.backends import sense
 from gateway.backends.endpoint import Endpoint
 from gateway.backends.tier import Tier
+from gateway.search_watch import note_reranked
 from services.runtime.channel import ClientTls
 from sirdar.errors import DeadlineExceeded, Unavailable
 from sirdar.v1 import common_pb2, reranker_pb2, reranker_pb2_grpc
@@ -28,6 +29,8 @@ class Reranker(Tier):
         self.rpc: reranker_pb2_grpc.RerankerServiceAsyncStub = (
             reranker_pb2_grpc.RerankerServiceStub(endpoint.channel)  # type: ignore[assignment]
         )
+        self.model = b""
+        """That it scores with, as it said last; a serialized ModelRef, empty before it did."""
         super().__init__(endpoint, {self.rpc.RerankPassages: sense.passages_scored})
 
     async def logits(self, query: str, passages: Sequence[str], limit_seconds: float) -> Logits:
@@ -47,6 +50,8 @@ class Reranker(Tier):
             ],
         )
         response = await self.call(self.rpc.RerankPassages, request, limit_seconds)
+        self.model = response.model.SerializeToString(deterministic=True)
+        note_reranked(self.model)
         known = {int(item.id): item.score for item in response.scores if item.HasField("score")}
         dropped = frozenset(int(item.id) for item in response.scores if item.HasField("dropped"))
         if dropped and len(known) < 2:
@@ -62,4 +67,8 @@ class Reranker(Tier):
 
     async def models(self, limit_seconds: float) -> list[common_pb2.ModelInfo]:
         request = reranker_pb2.RerankerServiceListModelsRequest()
-        return list((await self.call(self.rpc.ListModels, request, limit_seconds)).models)
+        models = list((await self.call(self.rpc.ListModels, request, limit_seconds)).models)
+        for info in models:
+            if info.is_default:
+                self.model = info.model.SerializeToString(deterministic=True)
+        return models

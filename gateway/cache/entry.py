@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sirdar.errors import DataLoss
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MAGIC = b"SRDR"
 # Magic, version, CRC-32 of what follows it: slot, position, when it expires, the answer.
 _HEAD = struct.Struct(">4sHI")

@@ -32,9 +32,13 @@ class Keys:
         ).encode()
 
     def of(
-        self, request: search_pb2.SearchRequest, entries: Sequence[CollectionEntry]
+        self,
+        request: search_pb2.SearchRequest,
+        entries: Sequence[CollectionEntry],
+        rerank_model: bytes = b"",
     ) -> SearchKey:
-        """Of a valid request; the entries are of its collections, in their order."""
+        """Of a valid request; the entries are of its collections, in their order, and
+        `rerank_model` is what the reranker scores with, if it reranks."""
         canonical = search_pb2.SearchRequest()
         canonical.CopyFrom(request)
         # They say how complete and how fresh an answer must be. Those that are kept are complete,
@@ -58,11 +62,15 @@ class Keys:
         shape.update(canonical.SerializeToString(deterministic=True))
         for item in resolved:
             shape.update(item.SerializeToString(deterministic=True))
+        if any(item.HasField("rerank") for item in resolved):
+            shape.update(b"reranked by" + rerank_model)
         slot = hashlib.sha256(shape.digest() + request.query.encode())
         by_meaning = (
             len(entries) == 1
             and not request.HasField("like")
             and bool(request.query)
+            # It explains what this very query found.
+            and not request.explain
             and _by_meaning(request, resolved[0].mode)
         )
         return SearchKey(slot.digest(), shape.digest() if by_meaning else None)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gateway.backends import Embedder, Retriever, call_for
+from gateway.backends import Embedder, Reranker, Retriever, call_for
 from gateway.cache.flights import Flights, Searched
 from gateway.cache.keys import Keys, SearchKey
 from gateway.cache.memory import MemoryCache
@@ -14,6 +14,7 @@ from gateway.cache.metrics import ANSWERS
 from gateway.cache.neighbours import UnitVector, unit_vector
 from gateway.cache.positions import Position, Positions
 from gateway.cache.redis_link import RedisLink
+from gateway.cache.rerank_model import RerankModel
 from gateway.cache.sampling import Sample, Sampler
 from gateway.cache.semantic import SemanticCache, SemanticHit, overlap
 from gateway.cache.store import AnswerStore
@@ -43,6 +44,7 @@ class _Lookup:
     entries: Sequence[CollectionEntry]
     key: SearchKey
     position: Position
+    rerank_model: bytes
 
     @property
     def shape(self) -> bytes | None:
@@ -68,6 +70,7 @@ class CachedSearch:
         catalog: Catalog,
         embedder: Embedder,
         retriever: Retriever,
+        reranker: Reranker | None,
         searches: Searches,
     ) -> None:
         """Raises FailedPrecondition for a cache_url that is none."""
@@ -77,6 +80,7 @@ class CachedSearch:
         self._searches = searches
         self._keys = Keys(settings)
         self._positions = Positions(retriever)
+        self._rerank_model = RerankModel(reranker)
         self._flights = Flights()
         url = settings.cache_url
         self._redis = RedisLink(url.get_secret_value()) if url else None
@@ -96,9 +100,11 @@ class CachedSearch:
         if self._redis is not None:
             self._redis.start()
         self._sampler.start()
+        self._rerank_model.start()
 
     async def close(self) -> None:
         await self._sampler.close()
+        await self._rerank_model.close()
         if self._redis is not None:
             await self._redis.close()
 
@@ -146,7 +152,9 @@ class CachedSearch:
             entries = [await self._catalog.get(query.namespace, name) for name in query.collections]
         except SirdarError:
             return None
-        return _Lookup(request, use, entries, self._keys.of(request, entries), position)
+        model = self._rerank_model.known
+        key = self._keys.of(request, entries, model)
+        return _Lookup(request, use, entries, key, position, model)
 
     async def _find(self, lookup: _Lookup, preliminary: Preliminary = None) -> Searched:
         """From the semantic cache, else by searching."""
@@ -196,14 +204,20 @@ class CachedSearch:
         """Searches, and keeps the answer if it is whole; whether it is."""
         with watched(watch):
             response = await self._searches.search(lookup.request, preliminary)
-        whole = _is_whole(response) and watch.applied_seqs == lookup.position.committed_seqs
+        whole = (
+            _is_whole(response)
+            and watch.applied_seqs == lookup.position.committed_seqs
+            and watch.reranked_by <= {lookup.rerank_model}
+        )
         # The key says what the collection was known to be before; the search may know better.
         known = [self._catalog.known(entry.namespace, entry.name) for entry in lookup.entries]
         if whole and all(map(operator.is_, known, lookup.entries)):
             kept = search_pb2.SearchResponse()
             kept.CopyFrom(response)
             kept.ClearField("timings")
-            self._store.put(lookup.key.slot, lookup.position.digest, kept.SerializeToString())
+            self._store.put(
+                lookup.key.slot, lookup.position.digest, kept.SerializeToString(), watch.expires_at
+            )
         return response, whole
 
     def _sample(self, lookup: _Lookup, hit: SemanticHit) -> None:

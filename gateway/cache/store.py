@@ -1,5 +1,6 @@
 """Where answers are kept: in process first, and on Redis for all gateways."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -56,12 +57,18 @@ class AnswerStore:
         LOOKUPS.labels("memory", "hit").inc()
         return entry.answer
 
-    def put(self, slot: bytes, position: bytes, answer: bytes) -> None:
-        entry = CacheEntry(position, self._clock() + self._max_age_seconds, answer)
+    def put(
+        self, slot: bytes, position: bytes, answer: bytes, expires_at: float = math.inf
+    ) -> None:
+        """`expires_at`: from when on, in seconds since the epoch, the answer is another."""
+        now = self._clock()
+        entry = CacheEntry(position, min(now + self._max_age_seconds, expires_at), answer)
+        if entry.expires_at <= now:
+            return
         self._memory.put(slot, entry)
         if self._redis is not None and len(answer) <= _LARGEST_SHARED_BYTES:
             key = _PREFIX + slot.hex().encode()
-            self._redis.put(key, encode(slot, entry), self._max_age_seconds)
+            self._redis.put(key, encode(slot, entry), entry.expires_at - now)
 
 
 def _read(slot: bytes, position: bytes, data: bytes | None) -> tuple[str, CacheEntry | None]:

@@ -7,6 +7,7 @@ from gateway.catalog import CollectionEntry
 from gateway.pipeline.answer import SearchAnswer
 from gateway.pipeline.query import SearchQuery
 from gateway.pipeline.tiers import Tiers
+from gateway.search_watch import note_expiry
 from gateway.vectors import mean_vector
 from sirdar.errors import NotFound, from_status
 from sirdar.v1 import common_pb2, document_pb2, retriever_pb2
@@ -54,6 +55,8 @@ async def subject_of(
                 metadata={"field": "like.document_id"},
             ) from error
         document = found.document.document
+        if document.HasField("expires"):
+            note_expiry(document.expires)
         embedded = await _direction(tiers, found, entry.space) if by_meaning else None
     return Subject(_in_words(document), embedded)
 

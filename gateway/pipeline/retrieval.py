@@ -13,6 +13,7 @@ from gateway.pipeline.prefetch import Prefetch, Target, is_full, passages_reques
 from gateway.pipeline.query import SearchQuery
 from gateway.pipeline.ranking import Pool, Ranking
 from gateway.pipeline.tiers import Tiers
+from gateway.search_watch import note_expiry
 from sirdar.errors import (
     DataLoss,
     DeadlineExceeded,
@@ -105,6 +106,9 @@ class Retrieval:
                 comparable=_comparable(fetched),
                 rank_constant=self._tiers.settings.fusion_rank_constant,
             )
+        for passage in pool.passages:
+            if passage.HasField("expires"):
+                note_expiry(passage.expires)
         full = [size for one in fetched for size in self._full(one, widening)]
         return Candidates(
             pool,

@@ -244,6 +244,8 @@ def _fill_passage(candidate: retriever_pb2.CandidatePassage, passage: Passage, s
     candidate.version = passage.version
     candidate.span.start = passage.start
     candidate.span.end = passage.end
+    if passage.expires_ns is not None:
+        candidate.expires.CopyFrom(_timestamp(passage.expires_ns))
     if passage.metadata:
         candidate.MergeFromString(passage.metadata)
 

@@ -1,119 +1,23 @@
-"""Kept answers through real gateways, a real retriever and a real Redis."""
+"""Kept answers through real gateways and a real retriever."""
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import grpc
 import pytest
-from prometheus_client import REGISTRY
 
-from gateway.__main__ import wire
-from gateway.settings import GatewaySettings
-from services.retriever.__main__ import wire as wire_retriever
-from services.retriever.settings import RetrieverSettings
-from services.runtime.server import serve
-from sirdar.client import AsyncClient, Document
+from services.retriever import sweeper
+from sirdar.client import Document
 from sirdar.errors import InvalidArgument, Unavailable, from_rpc_error
-from sirdar.v1 import collection_pb2, common_pb2, embedder_pb2_grpc, query_pb2, search_pb2
-from sirdar.v1.search_pb2_grpc import SearchServiceStub
-from tests.redis_server import RedisServer
-from tests.rpc.tier_doubles import EmbedderDouble, serving
-
-BYPASSED = query_pb2.CACHE_STATUS_BYPASSED
-MISS = query_pb2.CACHE_STATUS_MISS
-HIT = query_pb2.CACHE_STATUS_EXACT_HIT
-
-
-@dataclass
-class Gateway:
-    client: AsyncClient
-    stub: SearchServiceStub
-
-    async def ask(self, query: str = "words", **options: object) -> search_pb2.SearchResponse:
-        request = search_pb2.SearchRequest(query=query, **options)  # type: ignore[arg-type]
-        if not (request.collection or request.collections):
-            request.collection = "notes"
-        call = self.stub.Search(request, timeout=20)
-        return cast(search_pb2.SearchResponse, await call)  # type: ignore[misc]
-
-    async def kept(self, query: str = "words", **options: object) -> search_pb2.SearchResponse:
-        """What is answered when all that was written is shown: it is kept."""
-        return await self.ask(query, consistency=common_pb2.CONSISTENCY_STRONG, **options)
-
-
-@dataclass
-class World:
-    folder: Path
-    embedder: EmbedderDouble = field(default_factory=EmbedderDouble)
-    gateways: list[Gateway] = field(default_factory=list)
-
-    @asynccontextmanager
-    async def running(self, *, gateways: int = 1, **settings: object) -> AsyncIterator["World"]:
-        async with AsyncExitStack() as stack:
-            embedder = await stack.enter_async_context(
-                serving(
-                    embedder_pb2_grpc.add_EmbedderServiceServicer_to_server,
-                    self.embedder,
-                    "sirdar.v1.EmbedderService",
-                )
-            )
-            retriever_settings = RetrieverSettings(
-                data_folder=self.folder, port=0, metrics_port=None
-            )
-            retriever = await stack.enter_async_context(
-                serve("retriever", retriever_settings, wire_retriever)
-            )
-            given: dict[str, object] = {
-                "port": 0,
-                "metrics_port": None,
-                "http_port": None,
-                "embedder_address": embedder,
-                "retriever_addresses": (f"127.0.0.1:{retriever.port}",),
-            }
-            self.gateways = []
-            for _ in range(gateways):
-                gateway_settings = GatewaySettings.model_validate(given | settings)
-                server = await stack.enter_async_context(serve("gateway", gateway_settings, wire))
-                address = f"127.0.0.1:{server.port}"
-                client = await stack.enter_async_context(AsyncClient(address))
-                channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-                self.gateways.append(Gateway(client, SearchServiceStub(channel)))
-            yield self
+from sirdar.v1 import collection_pb2, common_pb2, query_pb2
+from tests.rpc.cache_world import BYPASSED, HIT, MISS, World, fill, ids, notes
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path / "data")
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    os.kill(server.process.pid, signal.SIGCONT)
-    server.kill()
-
-
-async def fill(gateway: Gateway, *names: str, collection: str = "notes") -> None:
-    documents = [Document(name, f"The text of {name}.") for name in names]
-    async for outcome in gateway.client.index(collection, documents):
-        assert outcome.ok, outcome.error
-
-
-async def notes(gateway: Gateway, *names: str, collection: str = "notes") -> None:
-    await gateway.client.create_collection(collection, schema={"kind": "keyword"})
-    await fill(gateway, *(names or ("a", "b", "c")), collection=collection)
-
-
-def ids(response: search_pb2.SearchResponse) -> set[str]:
-    return {item.document_id for item in response.results}
 
 
 async def test_the_same_request_is_answered_alike_without_the_tiers(world: World) -> None:
@@ -232,6 +136,62 @@ async def test_a_collection_made_anew_has_no_old_answers(world: World) -> None:
         assert ids(answer) == {"b"}
 
 
+async def test_an_answer_is_kept_until_the_first_of_its_documents_expires(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It stays in the indexes for as long as nobody sweeps.
+    monkeypatch.setattr(sweeper, "_PAUSE_SECONDS", 1000.0)
+    async with world.running():
+        (gateway,) = world.gateways
+        await notes(gateway)
+        seconds = 0.25
+        while True:
+            seconds *= 2
+            expires = datetime.now(UTC) + timedelta(seconds=seconds)
+            brief = Document("brief", "A brief text.", expires=expires)
+            async for outcome in gateway.client.index("notes", [brief]):
+                assert outcome.ok, outcome.error
+            await gateway.kept()
+            known = await gateway.ask()
+            # Else this machine was too slow: once more, with more time.
+            if known.cache.status == HIT and "brief" in ids(known):
+                break
+        left = expires - datetime.now(UTC)
+        await asyncio.sleep(max(0.0, left.total_seconds()) + 0.01)
+        after = await gateway.ask()
+        assert after.cache.status == MISS
+        assert ids(after) == {"a", "b", "c"}
+        assert (await gateway.ask()).cache.status == HIT
+
+
+async def test_answers_that_another_model_reranked_are_others(world: World) -> None:
+    reranked: dict[str, Any] = {
+        "rerank": collection_pb2.RerankSettings(enabled=True, retriever_weight=0.0)
+    }
+    texts = {name: f"The text of {name}." for name in "abc"}
+    world.reranker.model = "one"
+    world.reranker.logit_of = {texts["a"]: 3.0, texts["b"]: 2.0, texts["c"]: 1.0}
+    async with world.running():
+        (gateway,) = world.gateways
+        await notes(gateway)
+        await gateway.kept("first", **reranked)
+        plain = await gateway.kept()
+        before = await gateway.kept(**reranked)
+        assert [item.document_id for item in before.results] == ["a", "b", "c"]
+        assert (await gateway.ask(**reranked)).cache.status == HIT
+        world.reranker.model = "other"
+        world.reranker.logit_of = {texts["a"]: 1.0, texts["b"]: 2.0, texts["c"]: 3.0}
+        # Whatever is reranked tells which model it was.
+        await gateway.ask("second", **reranked)
+        after = await gateway.ask(**reranked)
+        assert after.cache.status == MISS
+        assert [item.document_id for item in after.results] == ["c", "b", "a"]
+        assert (await gateway.ask(**reranked)).cache.status == HIT
+        # What is not reranked stays.
+        assert list((again := await gateway.ask()).results) == list(plain.results)
+        assert again.cache.status == HIT
+
+
 async def test_equal_searches_at_once_run_one_search(world: World) -> None:
     async with world.running():
         (gateway,) = world.gateways
@@ -260,148 +220,3 @@ async def test_a_write_while_equal_searches_run_is_seen_by_those_who_come_after(
         strong = await gateway.ask(consistency=common_pb2.CONSISTENCY_STRONG)
         assert "new" in ids(strong)
         await early
-
-
-async def test_gateways_share_answers_through_redis(world: World, redis: RedisServer) -> None:
-    async with world.running(gateways=2, cache_url=redis.url):
-        one, other = world.gateways
-        await notes(one)
-        await _until(lambda: _hits(other, one))
-        world.embedder.failures = [Unavailable("away")] * 50
-        assert (await other.ask()).cache.status == HIT
-        world.embedder.failures = []
-        await fill(other, "new")
-        fresh = await one.ask(consistency=common_pb2.CONSISTENCY_STRONG)
-        assert fresh.cache.status == MISS
-        assert "new" in ids(fresh)
-
-
-async def _hits(other: Gateway, one: Gateway) -> bool:
-    """Whether one finds what the other kept; each query is asked once by each."""
-    _hits_asked.append(f"query {len(_hits_asked)}")
-    first = await one.kept(_hits_asked[-1])
-    await asyncio.sleep(0.02)
-    second = await other.ask(_hits_asked[-1])
-    if second.cache.status == HIT:
-        assert list(second.results) == list(first.results)
-        await one.kept()
-        await asyncio.sleep(0.1)
-        return True
-    return False
-
-
-_hits_asked: list[str] = []
-
-
-async def _until(condition: Callable[[], object]) -> None:
-    for _ in range(300):
-        outcome = condition()
-        assert asyncio.iscoroutine(outcome)
-        if await outcome:
-            return
-    raise AssertionError("it did not happen")
-
-
-async def test_answers_go_on_while_redis_hangs_and_when_it_is_killed(
-    world: World, redis: RedisServer
-) -> None:
-    async with world.running(gateways=2, cache_url=redis.url):
-        one, other = world.gateways
-        await notes(one)
-        await _until(lambda: _hits(other, one))
-        os.kill(redis.process.pid, signal.SIGSTOP)
-        answers = await asyncio.gather(*(one.ask(f"hung {at}") for at in range(30)))
-        assert {item.cache.status for item in answers} == {MISS}
-        # In process they are kept all the same.
-        again = await asyncio.gather(*(one.ask(f"hung {at}") for at in range(30)))
-        assert {item.cache.status for item in again} == {HIT}
-        redis.kill()
-        assert (await one.ask("killed")).cache.status == MISS
-        assert (await one.ask("killed")).cache.status == HIT
-        redis.start()
-        await _until(lambda: _hits(other, one))
-
-
-SEMANTIC = query_pb2.CACHE_USE_SEMANTIC
-
-
-def false_hits(bound: str = "estimate") -> float:
-    """As Prometheus sees it; counted for the whole process, so the collection has its own name."""
-    labels = {"tenant": "default", "collection": "answers", "bound": bound}
-    name = "sirdar_gateway_cache_semantic_false_hits_ratio"
-    return REGISTRY.get_sample_value(name, labels) or 0.0
-
-
-def compared() -> float:
-    name = "sirdar_gateway_cache_semantic_overlap_count"
-    labels = {"tenant": "default", "collection": "answers"}
-    return REGISTRY.get_sample_value(name, labels) or 0.0
-
-
-async def test_a_query_that_means_nearly_the_same_is_answered_where_that_is_asked_for(
-    world: World,
-) -> None:
-    world.embedder.word = "ships"
-    async with world.running():
-        (gateway,) = world.gateways
-        await notes(gateway)
-        dense = {"mode": query_pb2.SEARCH_MODE_DENSE, "cache": SEMANTIC}
-        assert (await gateway.kept("when do ships leave?", **dense)).cache.status == MISS
-        near = await gateway.ask("ships leave when?", **dense)
-        assert near.cache.status == query_pb2.CACHE_STATUS_SEMANTIC_HIT
-        assert near.cache.similarity == pytest.approx(1.0)
-        far = await gateway.ask("who eats honey?", **dense)
-        assert far.cache.status == MISS
-        other_shape = await gateway.ask("ships leave when?", **{**dense, "top_k": 2})
-        assert other_shape.cache.status == MISS
-        # Off by default.
-        plain = await gateway.ask("do ships leave?", mode=query_pb2.SEARCH_MODE_DENSE)
-        assert plain.cache.status == MISS
-        await fill(gateway, "new")
-        assert (await gateway.ask("ships leave when?", **dense)).cache.status == MISS
-
-
-async def test_the_semantic_cache_measures_itself_and_turns_itself_off(world: World) -> None:
-    """All queries look alike to the embedder, and differ by their words."""
-    async with world.running(cache_semantic_floor=0.9):
-        (gateway,) = world.gateways
-        words = [f"w{number}" for number in range(60)]
-        await notes(gateway, *words, collection="answers")
-        asked = {
-            "collection": "answers",
-            "mode": query_pb2.SEARCH_MODE_HYBRID,
-            "top_k": 1,
-            "cache": SEMANTIC,
-            "fusion": query_pb2.Fusion(dense_weight=0.0, lexical_weight=1.0),
-        }
-        first = await gateway.kept("w0", **asked)
-        assert ids(first) == {"w0"}
-        # Every second hit is false.
-        for number in range(1, 15):
-            query = f"w{number}" if number % 2 else "w0 " * (number + 1)
-            response = await gateway.ask(query, **asked)
-            assert response.cache.status == query_pb2.CACHE_STATUS_SEMANTIC_HIT
-            assert ids(response) == {"w0"}
-        await until(lambda: compared() == 14)
-        assert false_hits() == 0.5
-        assert false_hits("low") < 0.5 < false_hits("high")
-        for number in range(20, 60):
-            response = await gateway.ask(f"w{number}", **asked)
-            if response.cache.status == query_pb2.CACHE_STATUS_SEMANTIC_OFF:
-                break
-            seen = compared()
-            await until(lambda seen=seen: compared() > seen)  # type: ignore[misc]
-        else:
-            raise AssertionError("it did not turn itself off")
-        # From now on answers are real, and say why.
-        response = await gateway.ask("w59", **asked)
-        assert response.cache.status == query_pb2.CACHE_STATUS_SEMANTIC_OFF
-        assert ids(response) == {"w59"}
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if reached():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come")

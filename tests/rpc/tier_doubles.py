@@ -140,6 +140,8 @@ class RerankerDouble:
     callers: list[str] = field(default_factory=list)
     # Texts that there is no time for.
     no_time: set[str] = field(default_factory=set)
+    # The name of the model that scores.
+    model: str = ""
 
     async def RerankPassages(self, request: Any, context: Any) -> Any:
         await asyncio.sleep(self.delay_seconds)
@@ -148,6 +150,7 @@ class RerankerDouble:
         self.seen.append([item.text for item in request.passages])
         self.callers.append(caller())
         response = reranker_pb2.RerankPassagesResponse()
+        response.model.name = self.model
         for item in request.passages:
             score = response.scores.add(id=item.id)
             if item.text in self.no_time:

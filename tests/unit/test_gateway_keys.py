@@ -1,4 +1,4 @@
-"""Which searches the semantic cache is for."""
+"""Which searches are equal, and which the semantic cache is for."""
 
 import time
 
@@ -18,8 +18,10 @@ ENTRY = CollectionEntry(
 )
 
 
-def shape(*stages: query_pb2.QueryStage) -> bytes | None:
-    request = search_pb2.SearchRequest(collection="notes", query="words", stages=stages)
+def shape(*stages: query_pb2.QueryStage, explain: bool = False) -> bytes | None:
+    request = search_pb2.SearchRequest(
+        collection="notes", query="words", stages=stages, explain=explain
+    )
     return Keys(GatewaySettings()).of(request, [ENTRY]).shape
 
 
@@ -30,3 +32,17 @@ def test_stages_that_search_for_the_query_by_words_alone_are_not_for_the_semanti
     assert shape(lexical) is None
     assert shape(lexical, other) is None
     assert shape(lexical, dense) is not None
+
+
+def test_an_explanation_is_of_the_query_that_was_asked() -> None:
+    assert shape() is not None
+    assert shape(explain=True) is None
+
+
+def test_only_what_is_reranked_depends_on_the_model_that_reranks() -> None:
+    keys = Keys(GatewaySettings())
+    for enabled in (True, False):
+        request = search_pb2.SearchRequest(collection="notes", query="words")
+        request.rerank.enabled = enabled
+        slots = {keys.of(request, [ENTRY], model).slot for model in (b"", b"one", b"other")}
+        assert len(slots) == (3 if enabled else 1)

@@ -58,6 +58,12 @@ def test_what_is_expired_is_there_for_no_read_and_no_condition(
     ids = [int(passage_id) for change in log.changes for passage_id in change.passage_ids]
     assert there(store, collection) == ["brief", "long"]
     assert not store.has_expired()
+    for with_text in (True, False):
+        read = store.passages(ids, with_text=with_text)
+        assert {passage.document_id: passage.expires_ns for passage in read.values()} == {
+            "brief": 2_000,
+            "long": None,
+        }
     clock.now = 2_000
     assert store.has_expired()
     assert there(store, collection) == ["long"]

@@ -258,6 +258,7 @@ class Passage(NamedTuple):
     title: str
     metadata: bytes
     version: int
+    expires_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,12 @@ _DOCUMENT = (
 # its passages.
 _PASSAGE_TEXT = (
     "SELECT p.id, d.id, p.position, p.span_start, p.span_end,"
-    " substr(d.text, p.span_start + 1, p.span_end - p.span_start), d.title, d.metadata, d.version"
+    " substr(d.text, p.span_start + 1, p.span_end - p.span_start), d.title, d.metadata, d.version,"
+    " d.expires_ns"
 )
-_PASSAGE_BARE = "SELECT p.id, d.id, p.position, p.span_start, p.span_end, '', '', x'', d.version"
+_PASSAGE_BARE = (
+    "SELECT p.id, d.id, p.position, p.span_start, p.span_end, '', '', x'', d.version, d.expires_ns"
+)
 _PASSAGE_FROM = (
     " FROM passage p JOIN document d ON d.key = p.document_key"
     " WHERE p.id IN (SELECT value FROM json_each(?))"
