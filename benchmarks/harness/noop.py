@@ -139,6 +139,13 @@ class NoopRetriever(RetrieverServiceServicer):
             identity="1", committed_seqs=[1] * 4, applied_seqs=[1] * 4
         )
 
+    async def StreamPositions(
+        self, request_iterator: Any, context: Any
+    ) -> AsyncIterator[retriever_pb2.StreamPositionsResponse]:
+        async for item in request_iterator:
+            position = await self.GetPosition(item.request, context)
+            yield retriever_pb2.StreamPositionsResponse(response=position)
+
     async def CheckDocuments(
         self, request: retriever_pb2.CheckDocumentsRequest, context: Any
     ) -> retriever_pb2.CheckDocumentsResponse:

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.backends import sense
 from gateway.backends.endpoint import Check, Endpoint, Method, Reply
+from gateway.backends.position_stream import StreamedPositions
 from gateway.backends.replicas import Read, Replicas
 from gateway.search_watch import note_applied
 from services.runtime.channel import ClientTls
@@ -22,7 +23,6 @@ _ANYWHERE: Mapping[str, Check | None] = {
 _WRITER_FIRST: Mapping[str, Check | None] = {
     "GetCollection": sense.collection_found,
     "ListCollections": None,
-    "GetPosition": None,
     "ListShards": None,
 }
 _WRITES: Mapping[str, Check] = {
@@ -55,6 +55,8 @@ class Retriever:
             )
             for name, check in {**_ANYWHERE, **_WRITER_FIRST}.items()
         }
+        positions = tuple(StreamedPositions(stub) for stub in stubs)
+        self._reads[self.rpc.GetPosition] = Read(positions, None, writer_first=True)
         self._checks: dict[Method[Any], Check] = {
             getattr(self.rpc, name): check for name, check in _WRITES.items()
         }

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from gateway.backends import Embedder, Reranker, Retriever, call_for
 from gateway.cache.flights import Flights, Searched
-from gateway.cache.keys import Keys, SearchKey
+from gateway.cache.keys import SearchKey
+from gateway.cache.known_requests import KnownRequest, KnownRequests
 from gateway.cache.memory import MemoryCache
 from gateway.cache.metrics import ANSWERS
 from gateway.cache.neighbours import UnitVector, unit_vector
@@ -18,10 +19,8 @@ from gateway.cache.rerank_model import RerankModel
 from gateway.cache.sampling import Sample, Sampler
 from gateway.cache.semantic import SemanticCache, SemanticHit, overlap
 from gateway.cache.store import AnswerStore
-from gateway.cache.use import CacheUse, cache_use
+from gateway.cache.use import CacheUse
 from gateway.catalog import Catalog, CollectionEntry
-from gateway.pipeline.query import SearchQuery
-from gateway.pipeline.request import read_query
 from gateway.search_watch import SearchWatch, watched
 from gateway.searches import Searches
 from gateway.settings import GatewaySettings
@@ -78,7 +77,7 @@ class CachedSearch:
         self._catalog = catalog
         self._embedder = embedder
         self._searches = searches
-        self._keys = Keys(settings)
+        self._known = KnownRequests(settings)
         self._positions = Positions(retriever)
         self._rerank_model = RerankModel(reranker)
         self._flights = Flights()
@@ -113,9 +112,9 @@ class CachedSearch:
     ) -> search_pb2.SearchResponse:
         """As `Searches.search`; what is kept has no preliminary order."""
         started = time.perf_counter()
-        query = read_query(request, self._settings)
-        use = cache_use(query.cache, self._settings.cache_use)
-        lookup = None if use is CacheUse.NONE else await self._lookup(request, query, use)
+        known = self._known.get(request)
+        use = known.use
+        lookup = None if use is CacheUse.NONE else await self._lookup(request, known, use)
         if lookup is None:
             response = await self._searches.search(request, preliminary)
             _set(response, query_pb2.CACHE_STATUS_BYPASSED)
@@ -143,18 +142,18 @@ class CachedSearch:
         return searched.response
 
     async def _lookup(
-        self, request: search_pb2.SearchRequest, query: SearchQuery, use: CacheUse
+        self, request: search_pb2.SearchRequest, known: KnownRequest, use: CacheUse
     ) -> _Lookup | None:
         """None: there is no position to be had, and the search will tell what is wrong."""
-        call_for(query.namespace)
+        namespace, names = known.namespace, known.collections
+        call_for(namespace)
         try:
-            position = await self._positions.of(query.namespace, query.collections)
-            entries = [await self._catalog.get(query.namespace, name) for name in query.collections]
+            position = await self._positions.of(namespace, names)
+            entries = [await self._catalog.get(namespace, name) for name in names]
         except SirdarError:
             return None
         model = self._rerank_model.known
-        key = self._keys.of(request, entries, model)
-        return _Lookup(request, use, entries, key, position, model)
+        return _Lookup(request, use, entries, known.key(entries, model), position, model)
 
     async def _find(self, lookup: _Lookup, preliminary: Preliminary = None) -> Searched:
         """From the semantic cache, else by searching."""
@@ -229,8 +228,8 @@ class CachedSearch:
         """Searches for real what was answered from the semantic cache; False: it could not be
         compared."""
         set_deadline(_SAMPLE_SECONDS)
-        query = read_query(sample.request, self._settings)
-        lookup = await self._lookup(sample.request, query, CacheUse.EXACT)
+        known = self._known.get(sample.request)
+        lookup = await self._lookup(sample.request, known, CacheUse.EXACT)
         if lookup is None or lookup.position.digest != sample.position:
             return False
         response, whole = await self._search_at(lookup, SearchWatch())

@@ -10,6 +10,7 @@ from services.retriever.replica.servicer import ReplicaServicer
 from services.retriever.servicer import RetrieverServicer
 from services.retriever.settings import RetrieverSettings
 from services.retriever.trim import bound_heap
+from services.runtime.drain import Drain
 from services.runtime.server import TierServer, run
 from sirdar.v1 import retriever_pb2, retriever_pb2_grpc
 
@@ -18,7 +19,7 @@ SERVICE = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"].full_nam
 
 @asynccontextmanager
 async def wire(settings: RetrieverSettings, server: TierServer) -> AsyncIterator[None]:
-    async with _servicer(settings) as servicer:
+    async with _servicer(settings, server.drain) as servicer:
         server.register(
             retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer, SERVICE
         )
@@ -26,13 +27,13 @@ async def wire(settings: RetrieverSettings, server: TierServer) -> AsyncIterator
 
 
 @asynccontextmanager
-async def _servicer(settings: RetrieverSettings) -> AsyncIterator[RetrieverServicer]:
+async def _servicer(settings: RetrieverSettings, drain: Drain) -> AsyncIterator[RetrieverServicer]:
     if settings.follow is None:
         async with open_retriever(settings) as retriever:
-            yield RetrieverServicer(retriever, settings)
+            yield RetrieverServicer(retriever, settings, drain)
     else:
         async with open_replica(settings, settings.follow) as (retriever, follower):
-            yield ReplicaServicer(retriever, settings, follower)
+            yield ReplicaServicer(retriever, settings, drain, follower)
 
 
 # A search takes the interpreter back after every call of FAISS: beside writes it would wait 5 ms

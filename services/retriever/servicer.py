@@ -1,15 +1,18 @@
 """RetrieverService over gRPC: each handler checks, calls and answers."""
 
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from services.retriever import answers, document_requests, document_updates, requests
 from services.retriever.catalog import OpenCollection
 from services.retriever.filters import requests as filter_requests
 from services.retriever.metadata import MetadataRules
+from services.retriever.position_stream import answer_positions
 from services.retriever.retriever import Retriever
 from services.retriever.settings import RetrieverSettings
 from services.retriever.store.records import Collection, DocumentPatch, DocumentWrite, Generation
 from services.retriever.tokens import consistency_token, page_token, read_page_token
+from services.runtime.drain import Drain
 from sirdar.errors import InvalidArgument, SirdarError
 from sirdar.v1 import collection_pb2, retriever_pb2_grpc
 from sirdar.v1 import retriever_pb2 as pb
@@ -23,8 +26,9 @@ class _NamesCollection(Protocol):
 
 
 class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
-    def __init__(self, retriever: Retriever, settings: RetrieverSettings) -> None:
+    def __init__(self, retriever: Retriever, settings: RetrieverSettings, drain: Drain) -> None:
         self._retriever = retriever
+        self._drain = drain
         self._default_shards = settings.default_shards
         self._default_language = settings.lexical_language
         self._max_document_bytes = settings.max_document_bytes
@@ -243,6 +247,15 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             committed_seqs=position.committed_seqs,
             applied_seqs=position.applied_seqs,
         )
+
+    async def StreamPositions(
+        self, request_iterator: Any, context: Any
+    ) -> AsyncIterator[pb.StreamPositionsResponse]:
+        async def answer(request: pb.GetPositionRequest) -> pb.GetPositionResponse:
+            return await self.GetPosition(request, context)
+
+        async for response in answer_positions(self._drain.requests(request_iterator), answer):
+            yield response
 
     async def ListShards(
         self, request: pb.ListShardsRequest, context: Any

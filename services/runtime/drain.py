@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -12,6 +12,8 @@ class Drain:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        # Tasks that wait for the next request of their stream.
+        self._waiting: set[asyncio.Task[Any]] = set()
 
     @property
     def draining(self) -> bool:
@@ -19,6 +21,8 @@ class Drain:
 
     def begin(self) -> None:
         self._event.set()
+        for task in self._waiting:
+            task.cancel()
 
     async def wait(self) -> None:
         await self._event.wait()
@@ -26,20 +30,19 @@ class Drain:
     async def requests(self, stream: AsyncIterable[T]) -> AsyncIterator[T]:
         """The requests of a stream until its end or until the server drains."""
         iterator = aiter(stream)
-        draining = asyncio.ensure_future(self._event.wait())
-        coming: asyncio.Future[T] | None = None
-        try:
-            while not self.draining:
-                coming = asyncio.ensure_future(anext(iterator))
-                await asyncio.wait((coming, draining), return_when=asyncio.FIRST_COMPLETED)
-                if not coming.done():
-                    return
-                try:
-                    request = coming.result()
-                except StopAsyncIteration:
-                    return
-                yield request
-        finally:
-            draining.cancel()
-            if coming is not None:
-                coming.cancel()
+        while not self.draining:
+            task = asyncio.current_task()
+            assert task is not None, "streams are served by tasks"
+            self._waiting.add(task)
+            try:
+                request = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            except asyncio.CancelledError:
+                # By the drain, unless it is by somebody else as well.
+                if not self.draining or task.uncancel():
+                    raise
+                return
+            finally:
+                self._waiting.discard(task)
+            yield request

@@ -9,6 +9,7 @@ from services.retriever.servicer import RetrieverServicer
 from services.retriever.settings import RetrieverSettings
 from services.retriever.store.refusing import read_only_replica
 from services.runtime.deadline import remaining_seconds
+from services.runtime.drain import Drain
 from sirdar.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
 from sirdar.v1 import common_pb2
 from sirdar.v1 import retriever_pb2 as pb
@@ -22,9 +23,13 @@ class ReplicaServicer(RetrieverServicer):
     answered at once, unless what is wrong with it may be that."""
 
     def __init__(
-        self, retriever: Retriever, settings: RetrieverSettings, follower: Follower
+        self,
+        retriever: Retriever,
+        settings: RetrieverSettings,
+        drain: Drain,
+        follower: Follower,
     ) -> None:
-        super().__init__(retriever, settings)
+        super().__init__(retriever, settings, drain)
         self._follower = follower
         self._max_wait_seconds = settings.max_consistency_wait_seconds
 
