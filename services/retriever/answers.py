@@ -188,7 +188,7 @@ def shard_status(collection_: OpenCollection, shard: Shard) -> retriever_pb2.Sha
         growing_segments=shard.growing_segments,
         sealed_segments=shard.sealed_segments,
         segment_bytes=shard.folder.segment_bytes,
-        lexical_seq=shard.lexical.visible.value if shard.lexical else None,
+        lexical_seq=shard.lexical.visible_seq if shard.lexical else None,
     )
 
 

@@ -236,10 +236,13 @@ class Catalog:
         shard: Shard,
         changes: Sequence[Change],
         committed_seq: int,
+        *,
+        whole: bool,
     ) -> None:
-        """Shows changes that were read from the log of a shard, in the order of their sequences.
-        Another process wrote them, and has committed up to `committed_seq`."""
-        _apply(collection, shard, changes)
+        """Shows changes that were read from the log of a shard, in the order of their sequences;
+        `whole`: there were no more. Another process wrote them, and has committed up to
+        `committed_seq`."""
+        _apply(collection, shard, changes, whole=whole)
         if shard.lexical is not None:
             self._indexer.follow(shard.lexical, committed_seq)
 
@@ -270,10 +273,12 @@ class Catalog:
         )
 
 
-def _apply(collection: OpenCollection, shard: Shard, changes: Sequence[Change]) -> None:
+def _apply(
+    collection: OpenCollection, shard: Shard, changes: Sequence[Change], *, whole: bool = True
+) -> None:
     shard.committed_seq = max(shard.committed_seq, changes[-1].position.seq)
     try:
-        shard.apply(changes)
+        shard.apply(changes, whole=whole)
     except Exception:
         # The writes are durable and stay acknowledged; the shard no longer answers, which
         # coverage says, and is right again after a restart.

@@ -1,7 +1,10 @@
 """A shard: a growing segment, full ones that wait to be sealed, and sealed ones.
 
 Its content is the store's log up to `applied_seq`; applying the log again
-changes nothing, so it may be replayed from any point.
+changes nothing, so it may be replayed from any point. The log has each document
+once, in its last place: read in parts while it is written to, it may show in a
+later part only what was written before the end of an earlier one. So
+`applied_seq` stays behind `replayed_seq` until all of it was read.
 """
 
 import time
@@ -79,6 +82,8 @@ class Shard:
         self.applied = AppliedSeq()
         # The last commit that is known of; ahead of `applied` for as long as applying takes.
         self.committed_seq = 0
+        # The log is to be read on from here.
+        self.replayed_seq = 0
         # Its collection was deleted: nothing is sealed any more.
         self.dropped = False
         self._seal_vectors = seal_vectors
@@ -130,20 +135,22 @@ class Shard:
         """All that was committed when the shard was opened is applied."""
         with self._lock:
             self.state = ShardState.READY
-            self._advance(max(committed_seq, self.view.applied_seq))
+            self._advance(max(committed_seq, self.replayed_seq))
         self._on_change(self)
 
-    def apply(self, changes: Sequence[Change]) -> None:
-        """Applies changes of this shard, in the order of their sequences."""
+    def apply(self, changes: Sequence[Change], *, whole: bool = True) -> None:
+        """Applies changes of this shard, in the order of their sequences. Not `whole`: there
+        were more to be read, and what was committed before these may be among them."""
         if self.state is ShardState.FAILED:
             return
         with self._lock:
             self._apply(changes)
             self._changed = time.monotonic()
             self._apply_to_columns(changes)
+            self.replayed_seq = changes[-1].position.seq
             if self._growing.rows >= self._seal_vectors:
-                self._freeze(changes[-1].position.seq)
-            self._advance(changes[-1].position.seq)
+                self._freeze(self.replayed_seq)
+            self._advance(self.replayed_seq if whole else self.view.applied_seq)
         self._on_change(self)
 
     def make_columns(self, schema: Sequence[FieldSchema], language: str, store: Store) -> None:
@@ -178,7 +185,7 @@ class Shard:
         with self._lock:
             quiet = time.monotonic() - self._changed >= quiet_seconds
             if quiet and not self._full and self._growing.rows >= QUIET_ROWS:
-                self._freeze(self.view.applied_seq)
+                self._freeze(self.replayed_seq)
             if self._full:
                 rows = sum(full.segment.rows for full in self._full)
                 build = Build(tuple(self._full), merges.along(self._sealed, rows))
@@ -208,7 +215,7 @@ class Shard:
             if build.full:
                 self._covered_seq = build.full[-1].covered_seq
             if not self._full and not self._growing.rows:
-                self._covered_seq = self.view.applied_seq
+                self._covered_seq = self.replayed_seq
             self.unrecorded = True
             self._advance(self.view.applied_seq)
 
@@ -281,6 +288,7 @@ class Shard:
         columns = self._columns.view() if self._columns else None
         self.view = ShardView((*self._sealed, *growing), seq, columns)
         self.committed_seq = max(self.committed_seq, seq)
+        self.replayed_seq = max(self.replayed_seq, seq)
         self.applied.advance(seq)
 
 

@@ -26,12 +26,14 @@ _CATCH_UP_DELAY_SECONDS = 10.0
 
 
 class Taken(NamedTuple):
-    """Changes to be written; with them everything up to `reaches_seq` is. `freed_bytes`: of
-    memory that they leave."""
+    """Changes to be written; with them everything up to `reaches_seq` is. Not `whole`: but for
+    documents that were written again meanwhile, which come later. `freed_bytes`: of memory that
+    they leave."""
 
     changes: Sequence[TextChange]
     reaches_seq: int
     freed_bytes: int
+    whole: bool = True
 
 
 class LexicalShard:
@@ -46,7 +48,9 @@ class LexicalShard:
         self.index = index
         self.generation = generation
         self.number = number
-        # The last write that searches see, and the last that the store has.
+        # The last write that searches see, but for documents that are written again; the last
+        # up to which they see all; the last that the store has.
+        self.visible_seq = 0
         self.visible = AppliedSeq()
         self.committed_seq = 0
         self.dropped = False
@@ -64,6 +68,7 @@ class LexicalShard:
         self._from_store = False
         self._demanded_seq = 0
         self._written_seq = 0
+        self._whole_seq = 0
         self._recorded_seq = 0
         # Searched from this write on.
         self._ready_at = 0
@@ -81,7 +86,7 @@ class LexicalShard:
         """Starts from nothing. Called with `writing`."""
         self.suspect = False
         self.index.remove()
-        before, self.visible = self.visible, AppliedSeq()
+        before, self.visible, self.visible_seq = self.visible, AppliedSeq(), 0
         self._start(0, self.committed_seq)
         # Who waits goes on, and finds that the shard is not ready.
         before.release()
@@ -92,13 +97,13 @@ class LexicalShard:
         self.index.close_writer(merge=False)
         self._first_uncommitted_at = None
         with self._lock:
-            self._written_seq = self.visible.value
+            self._written_seq, self._whole_seq = self.visible_seq, self.visible.value
             self._forget()
 
     @property
     def ready(self) -> bool:
         """Whether it has caught up with what was there when it was opened."""
-        return self.visible.value >= self._ready_at
+        return self.visible_seq >= self._ready_at
 
     def show_at_once(self) -> None:
         """Is searched from now on, whatever of the store it does not have yet."""
@@ -107,11 +112,11 @@ class LexicalShard:
     @property
     def behind(self) -> int:
         """Writes since it was opened that searches do not see."""
-        return max(0, self.committed_seq - max(self.visible.value, self._ready_at))
+        return max(0, self.committed_seq - max(self.visible_seq, self._ready_at))
 
     @property
     def pending(self) -> int:
-        return max(0, self.committed_seq - self.visible.value)
+        return max(0, self.committed_seq - self.visible_seq)
 
     def feed(self, changes: Sequence[Change]) -> int:
         """Takes committed changes, in the order of their sequences; answers how many bytes
@@ -153,7 +158,7 @@ class LexicalShard:
             target, after = self.committed_seq, self._written_seq
         changes = list(islice(store.texts(self.generation, self.number, after), limit))
         if len(changes) == limit:
-            return Taken(changes, changes[-1].seq, 0)
+            return Taken(changes, changes[-1].seq, 0, whole=False)
         with self._lock:
             self._from_store = self.committed_seq > target
         # The store had all up to `target`, and shows each document once, in its last place.
@@ -171,6 +176,8 @@ class LexicalShard:
         with self._lock:
             last = changes[-1].seq if changes else 0
             self._written_seq = max(self._written_seq, taken.reaches_seq, last)
+            if taken.whole:
+                self._whole_seq = self._written_seq
 
     @property
     def uncommitted(self) -> bool:
@@ -195,7 +202,7 @@ class LexicalShard:
         """When what is uncommitted is to be committed, on time.monotonic()."""
         if self._first_uncommitted_at is None:
             return float("inf")
-        if self.visible.value < self._demanded_seq <= self._written_seq:
+        if self.visible.value < self._demanded_seq <= self._whole_seq:
             return 0.0
         if not self.ready and self._from_store:
             return self._first_uncommitted_at + _CATCH_UP_DELAY_SECONDS
@@ -227,14 +234,16 @@ class LexicalShard:
         if self._written_seq - self._recorded_seq >= _RECORD_EVERY and self.index.exists:
             self.index.record(self._written_seq)
             self._recorded_seq = self._written_seq
-        self.visible.advance(self._written_seq)
+        self.visible_seq = self._written_seq
+        self.visible.advance(self._whole_seq)
 
     def _start(self, covered_seq: int, committed_seq: int) -> None:
         self._first_uncommitted_at = None
         with self._lock:
             self._forget()
             self.committed_seq = max(self.committed_seq, committed_seq)
-            self._written_seq = self._recorded_seq = covered_seq
+            self._written_seq = self._whole_seq = self._recorded_seq = covered_seq
+            self.visible_seq = covered_seq
             self._ready_at = self.committed_seq
             self._from_store = covered_seq < self.committed_seq
         self.visible.advance(covered_seq)

@@ -128,7 +128,7 @@ class Replay:
     def _apply(self, collection: OpenCollection, shard: Shard, seq: int) -> bool:
         changes, all_of_them = self._read(shard)
         if changes:
-            self._catalog.replay(collection, shard, changes, seq)
+            self._catalog.replay(collection, shard, changes, seq, whole=all_of_them)
         if all_of_them and shard.state is not ShardState.FAILED:
             # Everything up to `seq` was there to be read.
             shard.ready(seq)
@@ -138,8 +138,7 @@ class Replay:
         """The next changes of a shard, and whether there are no more."""
         changes: list[Change] = []
         size = 0
-        after_seq = shard.view.applied_seq
-        for change in self._store.changes(shard.generation, shard.number, after_seq):
+        for change in self._store.changes(shard.generation, shard.number, shard.replayed_seq):
             changes.append(change)
             size += change.vectors.nbytes + len(change.metadata)
             if len(changes) == _STEP_CHANGES or size >= _STEP_BYTES:
@@ -157,6 +156,5 @@ def _shows(shard: Shard, seq: int) -> bool:
 def _is_of_another_past(collection: OpenCollection, head: Head) -> bool:
     """Sequences only grow, unless the store became what it was before."""
     return any(
-        seq < shard.view.applied_seq
-        for shard, seq in zip(collection.shards, head.seqs, strict=True)
+        seq < shard.replayed_seq for shard, seq in zip(collection.shards, head.seqs, strict=True)
     )
