@@ -20,6 +20,8 @@ COLLECTION = "semantic"
 # Low, so that there are false hits; the default is 0.97.
 _SIMILARITY = "0.85"
 _SETTLED_SECONDS = 5.0
+# It compares hits a fifth of its time: on a slow machine one round has too few to be sure.
+_MOST_ROUNDS = 5
 _FALSE_HITS = "sirdar_gateway_cache_semantic_false_hits_ratio"
 _COMPARED = "sirdar_gateway_cache_semantic_overlap_count"
 
@@ -38,7 +40,7 @@ def measure(bench: Bench) -> Figures:
     """Cranfield's queries, each followed by forms that lack a word or two. Each semantic hit is
     searched for real by the caller, too; the cache itself samples half of them. It agrees when
     its interval holds the real share of false hits, and when, with a floor that the share of true
-    hits is below, it turns itself off."""
+    hits is below, it turns itself off, of itself, within five rounds of the queries."""
     queries = list(bench.corpus.queries.values())
     if bench.scale.turns == 1:
         queries = queries[:60]
@@ -48,6 +50,8 @@ def measure(bench: Bench) -> Figures:
     real = hits.false / hits.answered
     with bench.semantic(_settings(sampled="1", floor=str(min(1.0, 1 - real / 2)))) as stack:
         off = _run(bench, stack, queries).off
+        for _ in range(_MOST_ROUNDS - 1):
+            off = off or bench.callers.run(ask, stack.address, queries).off
     agrees = seen["low"] <= real <= seen["high"] and off > 0
     bench.say(
         f"semantic: {hits.false} of {hits.answered} hits are false ({real:.3f}), measured "
