@@ -1,12 +1,21 @@
 """Fixtures of more than one file."""
 
+from pathlib import Path
+
 import pytest
 
 from services.inference import model_cache
 from services.inference.conversion import convert
+from tests.stores import OpenStore, opener
 
 
 @pytest.fixture
 def convert_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Converts in this process: a child would import torch anew, 5 seconds, for each model."""
     monkeypatch.setattr(model_cache, "convert_in_child", convert)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
+    """What every store promises is tested with each."""
+    return opener(request, tmp_path)

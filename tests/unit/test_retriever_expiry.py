@@ -1,15 +1,15 @@
 """Documents with an end, partial updates, and a clock that jumps: sequences order, never clocks."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from services.retriever.store.interface import Store
 from services.retriever.store.records import Collection, DocumentPatch, Receipt
-from services.retriever.store.sqlite.store import SqliteStore
 from services.retriever.sweeper import Sweeper
 from sirdar.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from tests.retriever_data import Log, definition, document, write
+from tests.stores import OpenStore
 
 
 class Clock:
@@ -31,14 +31,14 @@ def log() -> Log:
 
 
 @pytest.fixture
-def store(tmp_path: Path, log: Log, clock: Clock) -> Iterator[SqliteStore]:
-    opened = SqliteStore(tmp_path / "store.sqlite3", log, max_waiting_bytes=2**24, clock=clock)
+def store(open_store: OpenStore, log: Log, clock: Clock) -> Iterator[Store]:
+    opened = open_store(log, clock=clock)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def collection(store: SqliteStore) -> Collection:
+def collection(store: Store) -> Collection:
     return store.create_collection(definition("books")).result()
 
 
@@ -46,13 +46,13 @@ def patch(document_id: str, added: bytes = b"", **changed: object) -> DocumentPa
     return DocumentPatch(document_id, lambda data: data + added, 100, **changed)  # type: ignore[arg-type]
 
 
-def there(store: SqliteStore, collection: Collection) -> list[str]:
+def there(store: Store, collection: Collection) -> list[str]:
     page = store.documents(collection.generation, "", 100, 2**20)
     return [item.id for item in page.documents]
 
 
 def test_what_is_expired_is_there_for_no_read_and_no_condition(
-    store: SqliteStore, collection: Collection, clock: Clock, log: Log
+    store: Store, collection: Collection, clock: Clock, log: Log
 ) -> None:
     write(store, collection, document("brief", expires_ns=2_000), document("long"))
     ids = [int(passage_id) for change in log.changes for passage_id in change.passage_ids]
@@ -91,7 +91,7 @@ def test_what_is_expired_is_there_for_no_read_and_no_condition(
 
 
 def test_sweeps_delete_in_steps_as_deletions_that_indexes_see(
-    store: SqliteStore, collection: Collection, clock: Clock, log: Log
+    store: Store, collection: Collection, clock: Clock, log: Log
 ) -> None:
     other = store.create_collection(definition("other", shards=1)).result()
     dropped = store.create_collection(definition("dropped")).result()
@@ -118,7 +118,7 @@ def test_sweeps_delete_in_steps_as_deletions_that_indexes_see(
 
 
 def test_a_clock_that_jumps_back_changes_no_order_and_brings_back_no_swept_document(
-    store: SqliteStore, collection: Collection, clock: Clock
+    store: Store, collection: Collection, clock: Clock
 ) -> None:
     clock.now = 5_000
     first, *_ = write(store, collection, document("d"), document("swept", expires_ns=6_000))
@@ -142,7 +142,7 @@ def test_a_clock_that_jumps_back_changes_no_order_and_brings_back_no_swept_docum
 
 
 def test_deleting_what_is_expired_deletes_and_says_that_it_was_not_there(
-    store: SqliteStore, collection: Collection, clock: Clock
+    store: Store, collection: Collection, clock: Clock
 ) -> None:
     write(store, collection, document("brief", expires_ns=2_000), document("d"))
     clock.now = 3_000
@@ -153,7 +153,7 @@ def test_deleting_what_is_expired_deletes_and_says_that_it_was_not_there(
 
 
 def test_a_write_sets_the_expiry_anew_and_a_patch_only_where_it_says_so(
-    store: SqliteStore, collection: Collection
+    store: Store, collection: Collection
 ) -> None:
     def expiry() -> int | None:
         return store.document(collection.generation, "d").expires_ns
@@ -174,7 +174,7 @@ def test_a_write_sets_the_expiry_anew_and_a_patch_only_where_it_says_so(
 
 
 def test_patches_are_applied_in_order_each_alone_and_keep_passages(
-    store: SqliteStore, collection: Collection, log: Log
+    store: Store, collection: Collection, log: Log
 ) -> None:
     write(store, collection, document("a", passages=2, metadata=b"0"), document("b"))
     ids = store.passages(log.changes[0].passage_ids.tolist(), with_text=False)
@@ -213,7 +213,7 @@ def test_patches_are_applied_in_order_each_alone_and_keep_passages(
 
 
 def test_documents_written_twice_in_one_call_are_written_in_order(
-    store: SqliteStore, collection: Collection, log: Log
+    store: Store, collection: Collection, log: Log
 ) -> None:
     receipts = write(
         store,
@@ -234,7 +234,7 @@ def test_documents_written_twice_in_one_call_are_written_in_order(
 
 
 def test_the_sweeper_sweeps_until_nothing_is_left(
-    store: SqliteStore, collection: Collection, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: Store, collection: Collection, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.retriever.sweeper._PAUSE_SECONDS", 0.001)
     monkeypatch.setattr("services.retriever.sweeper._STEP_DOCUMENTS", 3)

@@ -1,7 +1,6 @@
 """The store of record, whatever database is behind it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from services.retriever.store.records import (
     DocumentWrite,
     Receipt,
 )
-from services.retriever.store.sqlite.store import SqliteStore
 from sirdar.errors import (
     Aborted,
     AlreadyExists,
@@ -23,6 +21,7 @@ from sirdar.errors import (
     SirdarError,
 )
 from tests.retriever_data import Log, definition, document, vectors, write
+from tests.stores import OpenStore
 
 
 @pytest.fixture
@@ -31,8 +30,8 @@ def log() -> Log:
 
 
 @pytest.fixture
-def store(tmp_path: Path, log: Log) -> Iterator[Store]:
-    opened = SqliteStore(tmp_path / "store.sqlite3", log, max_waiting_bytes=2**24)
+def store(open_store: OpenStore, log: Log) -> Iterator[Store]:
+    opened = open_store(log)
     yield opened
     opened.close()
 
@@ -176,9 +175,9 @@ def test_passages_are_slices_of_the_text_in_code_points(
     text = "Größe 🙂 zählt. Zweiter Satz."
     write(store, collection, document("d", text, 2, spans=((0, 14), (15, len(text)))))
     found = store.passages(log.changes[-1].passage_ids.tolist(), with_text=True)
-    assert [item.text for item in found.values()] == ["Größe 🙂 zählt.", "Zweiter Satz."]
+    assert [item.text for _, item in sorted(found.items())] == ["Größe 🙂 zählt.", "Zweiter Satz."]
     bare = store.passages(list(found), with_text=False)
-    assert [(item.text, item.title, item.start) for item in bare.values()] == [
+    assert [(item.text, item.title, item.start) for _, item in sorted(bare.items())] == [
         ("", "", 0),
         ("", "", 15),
     ]
@@ -239,14 +238,13 @@ def test_states_tell_what_need_not_be_embedded_again(store: Store, collection: C
     assert (state.id, state.version, state.content_hash) == ("a", 1, b"one two")
 
 
-def test_everything_is_there_after_a_restart(tmp_path: Path, log: Log) -> None:
-    file = tmp_path / "store.sqlite3"
-    first = SqliteStore(file, log, max_waiting_bytes=2**20)
+def test_everything_is_there_after_a_restart(open_store: OpenStore, log: Log) -> None:
+    first = open_store(log)
     collection = first.create_collection(definition("books")).result()
     write(first, collection, document("d", "the text", 2, metadata=b"\x05"))
     before = first.document(collection.generation, "d")
     first.close()
-    second = SqliteStore(file, log, max_waiting_bytes=2**20)
+    second = open_store(log)
     assert second.all_collections() == [second.collection("default", "books")]
     assert second.document(collection.generation, "d") == before
     second.close()

@@ -88,7 +88,7 @@ class Follower:
     def _look(self, waiting: list[Future[None]]) -> float:
         """Follows the store a step; answers how long to rest."""
         try:
-            moved = self._replay.step()
+            moved = self._replay.step(certain=bool(waiting))
         except Exception as error:
             # Whatever it was (a disk, a damaged file), what is open goes on to be searched, and
             # without this thread there would be no more writes, and nobody told.

@@ -38,11 +38,12 @@ class Replay:
         # The collections that are open, and when each was last updated.
         self._open: dict[int, tuple[OpenCollection, int]] = {}
 
-    def step(self) -> bool:
-        """Follows the store as it is now. Afterwards all its collections are known, and each
-        shard that was behind has applied some more; answers whether any has."""
+    def step(self, *, certain: bool = False) -> bool:
+        """Follows the store as it is now, or with less than `certain` as it was told to be.
+        Afterwards all its collections are known, and each shard that was behind has applied some
+        more; answers whether any has."""
         started = time.monotonic()
-        revision = self._store.revision()
+        revision = self._store.revision(certain=certain)
         moved = False
         if revision != self._revision or self.behind:
             heads = self._store.heads()

@@ -87,8 +87,8 @@ def collection_of(row: tuple[Any, ...]) -> Collection:
             index_kind=row[13],
             similarity=Similarity(row[14]),
         ),
-        documents=row[15],
-        passages=row[16],
+        documents=int(row[15]),
+        passages=int(row[16]),
         lexical=LexicalSettings(**json.loads(row[18])),
         schema=tuple(
             FieldSchema(item["name"], FieldType(item["type"])) for item in json.loads(row[19])

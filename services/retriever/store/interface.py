@@ -180,13 +180,14 @@ class Store(Protocol):
 
 
 class FollowedStore(Store, Protocol):
-    """A store that another process writes."""
+    """A store that other processes write."""
 
-    def revision(self) -> int:
+    def revision(self, *, certain: bool = False) -> int:
         """Another than at the last call of this thread where something may have been committed
         since. Costs microseconds, and is called all the time.
 
-        Raises Unavailable where the store is no longer the one that was opened.
+        What was committed a moment ago may be heard of late; with `certain` it is not. Raises
+        Unavailable where the store is no longer the one that was opened.
         """
         ...
 

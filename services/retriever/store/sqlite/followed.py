@@ -46,7 +46,7 @@ class FollowedSqliteStore(RefusesWrites, SqliteReads):
         self._opening = ""
         self._revision: int | None = None
 
-    def revision(self) -> int:
+    def revision(self, *, certain: bool = False) -> int:
         self._check_same()
         with self._reading() as connection:
             revision = _data_version(connection)

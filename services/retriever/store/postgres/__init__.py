@@ -1,0 +1,1 @@
+"""The store of record in PostgreSQL, which several retrievers share."""
