@@ -34,6 +34,11 @@ Check: TypeAlias = Callable[[Any, Any], str | None]
 _FAR_TOO_SLOW = 4.0
 _AT_LEAST_SECONDS = 0.1
 _NEARLY_ALL = 0.95
+# Before the first answer to a method nobody knows what it takes. What the caller's own deadline
+# leaves is the caller's choice, where it is not many times what the gateway gives: then only who
+# does not answer within so long is as good as away.
+_FIRST_SECONDS = 1.0
+_FAR_MORE = 4.0
 # Weight of a call in the mean latency; the mean counts half after so long without a call.
 _LATENCY_WEIGHT = 0.1
 _LATENCY_HALF_LIFE_SECONDS = 1.0
@@ -118,6 +123,8 @@ class Endpoint:
         caller's deadline.
         """
         timeout = outgoing_timeout(limit_seconds)
+        given = remaining_seconds()
+        hurried = given is not None and given < _FAR_MORE * timeout
         started = time.perf_counter()
         self.in_flight += 1
         try:
@@ -127,11 +134,11 @@ class Endpoint:
                 raise self._failed(self._bad_answer(wrong))
         except grpc.aio.AioRpcError as failed:
             error = self._explain(failed, timeout)
-            self._learn(error, method, time.perf_counter() - started)
+            self._learn(error, method, time.perf_counter() - started, hurried)
             raise error from failed
         except asyncio.CancelledError:
             # By the caller, or because another replica was faster.
-            self._note_slow(method, time.perf_counter() - started)
+            self._note_slow(method, time.perf_counter() - started, hurried)
             raise
         finally:
             self.in_flight -= 1
@@ -156,10 +163,12 @@ class Endpoint:
         self._latency_seconds += _LATENCY_WEIGHT * (seconds - self._latency_seconds)
         self._observed_at = time.monotonic()
 
-    def _learn(self, error: SirdarError, method: Method[Any], seconds: float) -> None:
+    def _learn(
+        self, error: SirdarError, method: Method[Any], seconds: float, hurried: bool
+    ) -> None:
         """What an error says of the tier: most say that it is there."""
         if isinstance(error, DeadlineExceeded):
-            self._note_slow(method, seconds)
+            self._note_slow(method, seconds, hurried)
         elif isinstance(error, (Internal, BadAnswer)) or (
             isinstance(error, Unavailable) and error.reason in self._away
         ):
@@ -167,11 +176,14 @@ class Endpoint:
         else:
             self.breaker.succeeded()
 
-    def _note_slow(self, method: Method[Any], seconds: float) -> None:
+    def _note_slow(self, method: Method[Any], seconds: float, hurried: bool) -> None:
         self._weigh(max(seconds, self._latency_seconds))
         recent = self._recent.get(method)
-        nearly_all = recent.quantile(_NEARLY_ALL) if recent is not None else 0.0
-        if seconds >= far_too_slow(nearly_all):
+        if recent is not None:
+            too_long = far_too_slow(recent.quantile(_NEARLY_ALL))
+        else:
+            too_long = _FIRST_SECONDS if hurried else far_too_slow(0.0)
+        if seconds >= too_long:
             self._failed(self._timeout(seconds))
 
     def _failed(self, error: SirdarError) -> SirdarError:

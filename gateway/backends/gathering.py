@@ -112,9 +112,10 @@ class Gathering(Generic[KeyT, AnswerT]):
             del self._lanes[lane.at]
 
     async def _together(self, lane: _Lane[KeyT, AnswerT], queries: list[_Query[AnswerT]]) -> None:
-        # As long as the most patient of them waits; the others stop waiting by themselves.
+        # As long as the most patient of them waits, and that is the callers' choice; the others
+        # stop waiting by themselves.
         limit_seconds = max(query.deadline for query in queries) - time.monotonic()
-        set_deadline(None)
+        set_deadline(limit_seconds)
         try:
             texts = [query.text for query in queries]
             answers = await self._call(lane.at[0], texts, limit_seconds)
