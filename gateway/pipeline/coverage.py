@@ -55,16 +55,19 @@ def check_shards(
 def check_words(
     responses: Sequence[retriever_pb2.SearchPassagesResponse],
     of: str,
-    words_alone: bool,
     require_complete: bool,
     answer: SearchAnswer,
 ) -> None:
-    """Shards whose words were not searched: an answer by words alone does not speak for them."""
+    """Shards whose words were not searched, where that was asked for: what is found by meaning
+    does not speak for what would have been found by words.
+
+    Raises Unavailable where a complete answer is required.
+    """
     missing = sorted({shard for one in responses for shard in one.missing_lexical_shards})
     if not missing:
         return
     shards = ", ".join(map(str, missing))
-    if require_complete and words_alone:
+    if require_complete:
         raise Unavailable(
             f"the lexical indexes of these shards{of} did not answer: {shards}; retry, or allow "
             "partial answers",

@@ -1,6 +1,5 @@
 """Embedding the queries of a search, in the space of each collection that is searched."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from gateway.backends import EmbeddedQuery
@@ -8,6 +7,7 @@ from gateway.catalog import CollectionEntry
 from gateway.pipeline.answer import SearchAnswer, StageName
 from gateway.pipeline.tiers import Tiers
 from gateway.search_watch import embedded_before
+from gateway.together import together
 from sirdar.errors import DeadlineExceeded, ResourceExhausted, Unavailable
 from sirdar.v1 import common_pb2
 
@@ -49,8 +49,8 @@ class QueryEmbedding:
                     space = entries[0].space
                     known = {space.fingerprint: await self._in_space(texts, space, limit_seconds)}
                 else:
-                    found = await asyncio.gather(
-                        *(self._in_space(texts, one, limit_seconds) for one in spaces.values())
+                    found = await together(
+                        self._in_space(texts, one, limit_seconds) for one in spaces.values()
                     )
                     known = dict(zip(spaces, found, strict=True))
         except _PASSING as error:
@@ -76,7 +76,7 @@ class QueryEmbedding:
     ) -> Mapping[str, EmbeddedQuery]:
         if len(texts) == 1:
             return {texts[0]: await self._query(texts[0], space, limit_seconds)}
-        vectors = await asyncio.gather(*(self._query(text, space, limit_seconds) for text in texts))
+        vectors = await together(self._query(text, space, limit_seconds) for text in texts)
         return dict(zip(texts, vectors, strict=True))
 
     async def _query(

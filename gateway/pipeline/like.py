@@ -14,6 +14,7 @@ from sirdar.v1 import common_pb2, document_pb2, retriever_pb2
 
 # Of a text without a title, so much is searched for by words, and read by the cross-encoder.
 _BEGINNING_CHARACTERS = 300
+NO_SUCH_DOCUMENT = "DOCUMENT_NOT_FOUND"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ async def subject_of(
                 tiers.retriever.rpc.GetDocument, request, limit_seconds
             )
         except NotFound as error:
+            if error.reason != NO_SUCH_DOCUMENT:
+                raise
             raise NotFound(
                 f"like.document_id: {error.message}",
                 reason=error.reason,

@@ -23,6 +23,7 @@ from gateway.pipeline.stages import (
     Threshold,
     Unit,
 )
+from gateway.pipeline.thresholds import check_thresholds
 from sirdar.v1 import collection_pb2
 
 MAX_CANDIDATES = 10_000
@@ -66,7 +67,8 @@ def plan_search(
     collection: collection_pb2.RerankSettings,
     server: collection_pb2.RerankSettings,
 ) -> Plan:
-    """Raises InvalidArgument where the request and the collection leave no order."""
+    """Raises InvalidArgument where the request and the collection leave no order, or nothing
+    that could meet a threshold."""
     size = PlanSize(query.top_k, query.wanted)
     if query.stages is not None:
         graph = _with_rerank_plans(query.stages, collection, server)
@@ -168,6 +170,7 @@ def _with_rerank_plans(
 
 def _measured(graph: Graph, size: PlanSize) -> Plan:
     """How many results the stages look at, and what they need of each."""
+    check_thresholds(graph)
     stages = [node.stage for node in graph.nodes]
     depths = [size.top_k]
     diversity_depth = 0

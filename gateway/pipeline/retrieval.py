@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.catalog import CollectionEntry
 from gateway.pipeline.answer import SearchAnswer, StageName
@@ -14,6 +14,7 @@ from gateway.pipeline.query import SearchQuery
 from gateway.pipeline.ranking import Pool, Ranking
 from gateway.pipeline.tiers import Tiers
 from gateway.search_watch import note_expiry
+from gateway.together import together
 from sirdar.errors import (
     DataLoss,
     DeadlineExceeded,
@@ -34,11 +35,21 @@ SKIPPABLE = (Unavailable, DeadlineExceeded, ResourceExhausted, DataLoss, Interna
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What one collection answered: its response to each prefetch, None where it could not be
-    asked."""
+    asked.
+
+    `full` has how many candidates were asked for wherever the server chose that and all came:
+    there may be more. `error`: why more were not to be had.
+    """
 
     target: Target
     entry: CollectionEntry
     responses: tuple[retriever_pb2.SearchPassagesResponse | None, ...]
+    full: tuple[int, ...]
+    error: SirdarError | None = None
+
+    @property
+    def more(self) -> bool:
+        return any(size < MAX_CANDIDATES for size in self.full)
 
     @property
     def answered(self) -> list[retriever_pb2.SearchPassagesResponse]:
@@ -78,8 +89,11 @@ class Retrieval:
         targets: Sequence[tuple[Target, CollectionEntry]],
         answer: SearchAnswer,
         widening: int,
+        before: Candidates | None = None,
     ) -> Candidates:
-        """`widening`: how many times the candidates that the server would choose.
+        """`widening`: how many times the candidates that the server would choose; `before`: what
+        fewer of them were. Collections that gave all they have are not asked again, and what
+        one gave before stands where it does not answer now.
 
         Raises what the retriever raises; with several collections only where
         none answers, or all are required.
@@ -95,7 +109,7 @@ class Retrieval:
                 fetched = [await self._fetch(target, entry, widening, limit_seconds)]
                 skipped: dict[str, SirdarError] = {}
             else:
-                fetched, skipped = await self._fetch_all(targets, widening, limit_seconds)
+                fetched, skipped = await self._fetch_all(targets, widening, limit_seconds, before)
         pool = Pool()
         found = [self._rankings(pool, one) for one in fetched]
         if len(found) == 1:
@@ -109,26 +123,24 @@ class Retrieval:
         for passage in pool.passages:
             if passage.HasField("expires"):
                 note_expiry(passage.expires)
-        full = [size for one in fetched for size in self._full(one, widening)]
         return Candidates(
             pool,
             rankings,
             fetched,
             skipped,
-            more=any(size < MAX_CANDIDATES for size in full),
-            cut=MAX_CANDIDATES in full,
+            more=any(one.more for one in fetched),
+            cut=any(MAX_CANDIDATES in one.full for one in fetched),
         )
 
     def account(self, candidates: Candidates, answer: SearchAnswer) -> None:
         """Says how much the candidates speak for. Raises Unavailable where all are required."""
         query = self._query
-        words_alone = not any(prefetch.dense for prefetch in self._prefetches)
         coverages = []
         for one in candidates.fetched:
             of = f" of {one.target.name}" if query.several else ""
             coverage = least_coverage(response.coverage for response in one.answered)
             coverages.append(coverage)
-            check_words(one.answered, of, words_alone, query.require_complete, answer)
+            check_words(one.answered, of, query.require_complete, answer)
             check_shards(coverage, of, query.require_complete, answer)
             if query.several:
                 answer.collections.append(
@@ -147,18 +159,30 @@ class Retrieval:
         targets: Sequence[tuple[Target, CollectionEntry]],
         widening: int,
         limit_seconds: float,
+        before: Candidates | None,
     ) -> tuple[list[Fetched], dict[str, SirdarError]]:
-        outcomes = await asyncio.gather(
-            *(self._fetch(target, entry, widening, limit_seconds) for target, entry in targets),
+        known = {one.target.name: one for one in before.fetched} if before else {}
+        asked = [
+            (target, entry)
+            for target, entry in targets
+            if target.name not in known or known[target.name].more
+        ]
+        answers = await asyncio.gather(
+            *(self._fetch(target, entry, widening, limit_seconds) for target, entry in asked),
             return_exceptions=True,
         )
+        outcomes = dict(zip((target.name for target, _ in asked), answers, strict=True))
         fetched: list[Fetched] = []
         skipped: dict[str, SirdarError] = {}
-        for (target, _), outcome in zip(targets, outcomes, strict=True):
+        for target, _ in targets:
+            name = target.name
+            outcome = outcomes[name] if name in outcomes else known[name]
             if isinstance(outcome, Fetched):
                 fetched.append(outcome)
+            elif isinstance(outcome, SKIPPABLE) and name in known:
+                fetched.append(replace(known[name], full=(), error=outcome))
             elif isinstance(outcome, SKIPPABLE) and not self._query.require_complete:
-                skipped[target.name] = outcome
+                skipped[name] = outcome
             else:
                 raise outcome
         if not fetched:
@@ -168,16 +192,19 @@ class Retrieval:
     async def _fetch(
         self, target: Target, entry: CollectionEntry, widening: int, limit_seconds: float
     ) -> Fetched:
-        if len(self._prefetches) == 1:
-            only = await self._call(self._prefetches[0], target, widening, limit_seconds)
-            return Fetched(target, entry, (only,))
-        responses = await asyncio.gather(
-            *(
-                self._call(prefetch, target, widening, limit_seconds)
-                for prefetch in self._prefetches
-            )
-        )
-        return Fetched(target, entry, tuple(responses))
+        calls = [
+            self._call(prefetch, target, widening, limit_seconds) for prefetch in self._prefetches
+        ]
+        # Of one call no task is made.
+        responses = [await calls[0]] if len(calls) == 1 else await together(calls)
+        full = [
+            size
+            for prefetch, response in zip(self._prefetches, responses, strict=True)
+            if prefetch.widens
+            and response is not None
+            and is_full(response, size := _candidates(prefetch, widening))
+        ]
+        return Fetched(target, entry, tuple(responses), tuple(full))
 
     async def _call(
         self, prefetch: Prefetch, target: Target, widening: int, limit_seconds: float
@@ -205,16 +232,6 @@ class Retrieval:
                     without=self._query.like,
                 )
         return rankings
-
-    def _full(self, fetched: Fetched, widening: int) -> list[int]:
-        """How many candidates were asked for, where the server chose and all came."""
-        return [
-            size
-            for prefetch, response in zip(self._prefetches, fetched.responses, strict=True)
-            if prefetch.widens
-            and response is not None
-            and is_full(response, size := _candidates(prefetch, widening))
-        ]
 
 
 def _candidates(prefetch: Prefetch, widening: int) -> int:

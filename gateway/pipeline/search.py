@@ -13,7 +13,7 @@ from gateway.pipeline.explanation import explain
 from gateway.pipeline.fusion_plan import SearchMode
 from gateway.pipeline.graph_run import GraphRun
 from gateway.pipeline.highlights import highlight
-from gateway.pipeline.like import Subject, subject_of
+from gateway.pipeline.like import NO_SUCH_DOCUMENT, Subject, subject_of
 from gateway.pipeline.page import places_of, pool_of, results_at
 from gateway.pipeline.plan import MAX_CANDIDATES, Plan, plan_search
 from gateway.pipeline.prefetch import Target, prefetches
@@ -61,7 +61,10 @@ class SearchPipeline:
         with answer.timed(common_pb2.STAGE_TOTAL):
             try:
                 await self._search(query, answer, before_rerank)
-            except (FailedPrecondition, NotFound, Unimplemented):
+            except (FailedPrecondition, NotFound, Unimplemented) as error:
+                if error.reason == NO_SUCH_DOCUMENT:
+                    # The collection is as it was.
+                    raise
                 # A collection was made anew since it was remembered, or is gone.
                 for name in query.collections:
                     self._catalog.forget(query.namespace, name)
@@ -212,22 +215,29 @@ class SearchRun:
         while candidates.more and (found := run.results_found()) < self._plan.wanted:
             widening *= _WIDEN
             try:
-                candidates = await retrieval.fetch(targets, answer, widening)
+                candidates = await retrieval.fetch(targets, answer, widening, candidates)
             except SKIPPABLE as error:
-                answer.degrade(
-                    common_pb2.DEGRADED_REASON_CANDIDATES_CUT,
-                    f"the candidates have {found} of {self._plan.wanted} results, and more were "
-                    f"not to be had: {error.message}",
-                )
+                self._say_cut(answer, found, error)
                 break
             run = GraphRun(self._plan, candidates.pool, candidates.rankings)
-        if candidates.cut and (found := run.results_found()) < self._plan.wanted:
-            answer.degrade(
-                common_pb2.DEGRADED_REASON_CANDIDATES_CUT,
-                f"{MAX_CANDIDATES:,} candidates, the most there may be, have {found} of "
-                f"{self._plan.wanted} results",
-            )
+        if (found := run.results_found()) < self._plan.wanted:
+            if candidates.cut:
+                answer.degrade(
+                    common_pb2.DEGRADED_REASON_CANDIDATES_CUT,
+                    f"{MAX_CANDIDATES:,} candidates, the most there may be, have {found} of "
+                    f"{self._plan.wanted} results",
+                )
+            for one in candidates.fetched:
+                if one.error is not None:
+                    self._say_cut(answer, found, one.error, f" of {one.target.name}")
         return candidates, run
+
+    def _say_cut(self, answer: SearchAnswer, found: int, error: SirdarError, of: str = "") -> None:
+        answer.degrade(
+            common_pb2.DEGRADED_REASON_CANDIDATES_CUT,
+            f"the candidates have {found} of {self._plan.wanted} results, and more{of} were not "
+            f"to be had: {error.message}",
+        )
 
     def _fill(self, answer: SearchAnswer, run: GraphRun) -> None:
         query = self._query

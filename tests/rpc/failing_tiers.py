@@ -152,7 +152,7 @@ class Tiers:
     async def refused(self) -> SirdarError:
         """The error of one search, whose caller does not try it again."""
         request = search_pb2.SearchRequest(collection="notes", query="q")
-        return await self._error(lambda stub: stub.Search(request, timeout=30))
+        return await self.error_of(lambda stub: stub.Search(request, timeout=30))
 
     async def refused_index(self) -> SirdarError:
         """The error that ends an index stream of one document."""
@@ -162,9 +162,9 @@ class Tiers:
             search_pb2.IndexDocumentsRequest(target=target),
             search_pb2.IndexDocumentsRequest(item=item),
         ]
-        return await self._error(lambda stub: stub.IndexDocuments(requests, timeout=30).read())
+        return await self.error_of(lambda stub: stub.IndexDocuments(requests, timeout=30).read())
 
-    async def _error(self, call: Callable[[Any], Awaitable[Any]]) -> SirdarError:
+    async def error_of(self, call: Callable[[Any], Awaitable[Any]]) -> SirdarError:
         async with grpc.aio.insecure_channel(self.address) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 await call(search_pb2_grpc.SearchServiceStub(channel))

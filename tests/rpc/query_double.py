@@ -1,6 +1,7 @@
 """A gateway over doubles of several collections, whose passages have vectors and metadata."""
 
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import pytest
 from gateway.__main__ import wire
 from gateway.settings import GatewaySettings
 from services.runtime.server import serve
-from sirdar.errors import NotFound, SirdarError, from_rpc_error
+from sirdar.errors import NotFound, ResourceExhausted, SirdarError, from_rpc_error
 from sirdar.v1 import (
     collection_pb2,
     common_pb2,
@@ -59,12 +60,16 @@ class Collections(retriever_pb2_grpc.RetrieverServiceServicer):
     )
     fingerprints: dict[str, str] = field(default_factory=dict)
     failing: dict[str, SirdarError] = field(default_factory=dict)
+    # From how many candidates on a collection fails.
+    failing_from: dict[str, int] = field(default_factory=dict)
+    reads: Counter[str] = field(default_factory=Counter)
     # An older retriever knows of no vectors.
     vectors: bool = True
     lexical: bool = True
     searches: list[retriever_pb2.SearchPassagesRequest] = field(default_factory=list)
 
     async def GetCollection(self, request: Any, context: Any) -> Any:
+        self.reads[request.name] += 1
         if request.name not in self.passages:
             raise NotFound(f"no collection {request.name}")
         space = common_pb2.EmbeddingSpace(
@@ -84,7 +89,9 @@ class Collections(retriever_pb2_grpc.RetrieverServiceServicer):
             one for one in self.passages[request.collection] if one.document == request.document_id
         ]
         if not own:
-            raise NotFound(f"there is no document {request.document_id}", reason="NO_DOCUMENT")
+            raise NotFound(
+                f"there is no document {request.document_id}", reason="DOCUMENT_NOT_FOUND"
+            )
         document = document_pb2.Document(
             id=request.document_id, title=f"title of {request.document_id}", text="a text"
         )
@@ -99,8 +106,9 @@ class Collections(retriever_pb2_grpc.RetrieverServiceServicer):
 
     async def SearchPassages(self, request: Any, context: Any) -> Any:
         self.searches.append(request)
-        if request.collection in self.failing:
-            raise self.failing[request.collection]
+        wide = self.failing_from.get(request.collection, request.candidates + 1)
+        if request.collection in self.failing or request.candidates >= wide:
+            raise self.failing.get(request.collection, ResourceExhausted("full"))
         response = retriever_pb2.SearchPassagesResponse(
             coverage=common_pb2.Coverage(shards_asked=2, shards_answered=2)
         )

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sirdar.errors import DeadlineExceeded, Internal, Unavailable
+from sirdar.errors import DeadlineExceeded, Internal, ResourceExhausted, Unavailable
+from sirdar.v1 import query_pb2, search_pb2
 from tests.rpc.failing_tiers import (
     Spoil,
     calls_in_flight,
@@ -207,6 +208,36 @@ async def test_deadlines_that_are_short_say_nothing_of_a_tier() -> None:
             with pytest.raises(DeadlineExceeded):
                 await tiers.searched(timeout_seconds=0.04)
         assert await tiers.searched() == FOUND
+
+
+async def test_deadlines_of_callers_open_no_circuit_before_the_first_answer() -> None:
+    async with running() as tiers:
+        tiers.embedder.delay_seconds = 0.6
+        results = []
+        for _ in range(6):
+            results += await asyncio.gather(
+                *(tiers.searched(timeout_seconds=0.2) for _ in range(4)), return_exceptions=True
+            )
+        assert all(isinstance(one, DeadlineExceeded) for one in results)
+        tiers.embedder.delay_seconds = 0
+        assert await tiers.searched() == FOUND
+
+
+async def test_who_fails_ends_the_calls_beside_it() -> None:
+    async with running() as tiers:
+        await tiers.searched()
+        tiers.retriever.failures = [ResourceExhausted("full")]
+        tiers.retriever.delay_seconds = 60
+        stages = [
+            query_pb2.QueryStage(name=name, dense=query_pb2.DensePrefetch(candidates=candidates))
+            for name, candidates in (("few", 10), ("many", 20))
+        ]
+        both = query_pb2.FuseStage()
+        stages.append(query_pb2.QueryStage(name="both", inputs=["few", "many"], fuse=both))
+        request = search_pb2.SearchRequest(collection="notes", query="q", stages=stages)
+        refused = await tiers.error_of(lambda stub: stub.Search(request, timeout=30))
+        assert isinstance(refused, ResourceExhausted)
+        await until(lambda: tiers.retriever.working == 0 and calls_in_flight() == 0)
 
 
 async def test_a_deadline_of_a_millisecond_costs_the_tiers_nothing() -> None:

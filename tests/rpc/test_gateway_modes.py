@@ -125,6 +125,22 @@ async def test_a_collection_without_words_is_searched_by_meaning_unless_words_we
             assert refused.reason == "LEXICAL_NOT_AVAILABLE"
 
 
+async def test_a_threshold_that_nothing_could_meet_is_refused() -> None:
+    words = query_pb2.ScoreThreshold(lexical_score=1)
+    async with running() as gateway:
+        assert (await gateway.search(threshold=words)).results
+    async with running() as gateway:
+        # Not by words, as the collection has no index of them, and nobody asked for it.
+        gateway.retriever.lexical = False
+        for threshold, field in (
+            (words, "threshold.lexical_score"),
+            (query_pb2.ScoreThreshold(rerank_score=1), "threshold.rerank_score"),
+        ):
+            refused = await gateway.refusal(threshold=threshold)
+            assert isinstance(refused, InvalidArgument)
+            assert [item.field for item in refused.fields] == [field]
+
+
 async def test_a_collection_made_anew_with_words_is_read_again() -> None:
     async with running() as gateway:
         gateway.retriever.lexical = False
@@ -157,11 +173,10 @@ async def test_a_lexical_index_that_does_not_answer_is_said() -> None:
             answer = await gateway.search(mode=mode)
             assert [item.reason for item in answer.degraded] == [6]
             assert "1" in answer.degraded[0].detail
-        # The vectors of all shards have answered.
-        assert (await gateway.search(mode=HYBRID, require_complete=True)).results
-        refused = await gateway.refusal(mode=LEXICAL, require_complete=True)
-        assert (type(refused), refused.reason) == (Unavailable, "INCOMPLETE")
-        assert not (await gateway.search(mode=DENSE)).degraded
+            # That the vectors of all shards have answered is half of what was asked for.
+            refused = await gateway.refusal(mode=mode, require_complete=True)
+            assert (type(refused), refused.reason) == (Unavailable, "INCOMPLETE")
+        assert not (await gateway.search(mode=DENSE, require_complete=True)).degraded
 
 
 def standardised(values: list[float]) -> list[float]:

@@ -207,6 +207,17 @@ async def test_more_like_a_document_leaves_it_out() -> None:
 BOTH = ("notes", "mail")
 
 
+async def test_a_document_that_is_not_there_is_no_news_of_its_collection() -> None:
+    async with running() as gateway:
+        await gateway.search(mode=DENSE)
+        for _ in range(3):
+            like = query_pb2.MoreLikeThis(document_id="nobody")
+            refused = await gateway.refusal(like=like, mode=DENSE)
+            assert isinstance(refused, NotFound)
+            assert refused.metadata["field"] == "like.document_id"
+        assert gateway.retriever.reads["notes"] == 1
+
+
 async def test_collections_of_one_space_are_compared_by_score() -> None:
     async with running() as gateway:
         answer = await gateway.search(collections=BOTH, mode=DENSE)
@@ -252,6 +263,27 @@ async def test_a_collection_that_fails_is_left_out_and_named() -> None:
         gateway.retriever.failing["notes"] = ResourceExhausted("full")
         assert isinstance(await gateway.refusal(collections=BOTH), ResourceExhausted)
         assert isinstance(await gateway.refusal(collections=("notes", "none")), NotFound)
+
+
+async def test_a_collection_that_fails_when_more_is_wanted_keeps_what_it_gave() -> None:
+    async with running() as gateway:
+        # One document each fills the first candidates.
+        crowd = [Passage("long", 0.5, index=at) for at in range(200)]
+        gateway.retriever.passages = {"notes": [*crowd, Passage("last", 0.1)], "mail": crowd}
+        gateway.retriever.failing_from = {"mail": 100}
+        answer = await gateway.search(collections=BOTH, mode=DENSE, top_k=3)
+        found = [(item.collection, item.document_id) for item in answer.results]
+        assert sorted(found) == [("mail", "long"), ("notes", "last"), ("notes", "long")]
+        assert not answer.degraded
+        assert [item.collection for item in answer.collections] == ["notes", "mail"]
+        # Who failed once, or gave all there is, is not asked again.
+        asked = [(one.collection, one.candidates) for one in gateway.retriever.searches]
+        assert asked.count(("mail", 36)) == 1
+        assert sum(name == "mail" for name, _ in asked) <= 3
+        many = await gateway.search(collections=BOTH, mode=DENSE, top_k=4)
+        assert len(many.results) == 3
+        assert reasons(many) == ["CANDIDATES_CUT"]
+        assert "of mail" in many.degraded[0].detail
 
 
 async def test_one_of_several_is_said_like_several() -> None:

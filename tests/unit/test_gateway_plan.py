@@ -217,6 +217,57 @@ def test_thirty_two_stages_are_a_graph() -> None:
     assert len(planned(stages=many(32)).graph.nodes) == 32
 
 
+def cut(name: str, inputs: str, **threshold: float) -> query_pb2.QueryStage:
+    limits = query_pb2.ScoreThreshold(**threshold)
+    return stage(name, inputs, cut=query_pb2.CutStage(threshold=limits))
+
+
+def reranked(name: str, inputs: str, **settings: Any) -> query_pb2.QueryStage:
+    own = collection_pb2.RerankSettings(**settings)
+    return stage(name, inputs, rerank=query_pb2.RerankStage(settings=own))
+
+
+# Stages, the search's own threshold, and the field that no result could meet.
+UNMET: Mapping[str, tuple[list[query_pb2.QueryStage], dict[str, float], str]] = {
+    "words where there are none": ([DENSE], {"lexical_score": 1}, "threshold.lexical_score"),
+    "meaning where there is none": ([LEXICAL], {"similarity": 0}, "threshold.similarity"),
+    "logits of nobody": ([DENSE], {"rerank_score": 0}, "threshold.rerank_score"),
+    "a cut in the list beside": (
+        [DENSE, cut("cut", "dense", lexical_score=1), LEXICAL, fuse(inputs="cut lexical")],
+        {},
+        "stages[1].cut.threshold.lexical_score",
+    ),
+    "a cut before the reranker": (
+        [cut("cut", "dense", rerank_score=0), DENSE, reranked("rerank", "cut")],
+        {},
+        "stages[0].cut.threshold.rerank_score",
+    ),
+    "a reranker that is off": (
+        [DENSE, reranked("rerank", "dense", enabled=False)],
+        {"rerank_score": 0},
+        "threshold.rerank_score",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", UNMET)
+def test_a_threshold_that_no_result_could_meet_is_refused(fault: str) -> None:
+    stages, threshold, field = UNMET[fault]
+    limits = query_pb2.ScoreThreshold(**threshold)
+    with pytest.raises(InvalidArgument) as refused:
+        planned(stages=stages, threshold=limits)
+    assert [item.field for item in refused.value.fields] == [field]
+
+
+def test_a_threshold_that_results_could_meet_is_a_cut() -> None:
+    both = [DENSE, LEXICAL, fuse(), reranked("rerank", "fuse")]
+    limits = query_pb2.ScoreThreshold(similarity=0.5, lexical_score=1, rerank_score=0)
+    assert names(planned(stages=both, threshold=limits))[-1] == "threshold"
+    assert "cut" in names(planned(threshold=limits))
+    with pytest.raises(InvalidArgument):
+        planned(SearchMode.DENSE, threshold=query_pb2.ScoreThreshold(lexical_score=1))
+
+
 STAGES = [DENSE]
 # Of a newer contract.
 _UNKNOWN: Any = 9
