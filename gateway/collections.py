@@ -71,6 +71,8 @@ class Collections:
             ),
             self._limit_seconds,
         )
+        # Who read it meanwhile may remember it as it was.
+        self._catalog.remember(request.collection.namespace, response.collection)
         return search_pb2.UpdateCollectionResponse(collection=response.collection)
 
     async def delete(
@@ -95,13 +97,17 @@ class Collections:
         return response.collection
 
     async def _delete(self, namespace: str, name: str) -> None:
-        self._catalog.forget(namespace, name)
         request = retriever_pb2.RetrieverServiceDeleteCollectionRequest(
             namespace=namespace, name=name
         )
-        await self._retriever.call(
-            self._retriever.rpc.DeleteCollection, request, self._limit_seconds
-        )
+        try:
+            await self._retriever.call(
+                self._retriever.rpc.DeleteCollection, request, self._limit_seconds
+            )
+        finally:
+            # Also where it is not known whether it was done; who read it meanwhile may remember
+            # it.
+            self._catalog.forget(namespace, name)
 
     async def _space(self, wanted: common_pb2.EmbeddingSpace) -> common_pb2.EmbeddingSpace:
         models = await self._embedder.models(self._limit_seconds)

@@ -7,9 +7,14 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import structlog
+
 from gateway.backends.tenant import tenant
 from services.runtime.deadline import outgoing_timeout, set_deadline
+from services.runtime.interceptors import request_id
 from sirdar.errors import DeadlineExceeded, Unavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 AnswerT = TypeVar("AnswerT")
@@ -28,6 +33,7 @@ class _Query(Generic[AnswerT]):
     # On time.monotonic().
     deadline: float
     answer: "asyncio.Future[AnswerT]"
+    request_id: str
     # Whom a call is for, and the id that its logs have: those of the first of its queries.
     context: Context
 
@@ -81,7 +87,9 @@ class Gathering(Generic[KeyT, AnswerT]):
         loop = asyncio.get_running_loop()
         timeout = outgoing_timeout(limit_seconds)
         deadline = time.monotonic() + timeout
-        query: _Query[AnswerT] = _Query(text, deadline, loop.create_future(), copy_context())
+        query: _Query[AnswerT] = _Query(
+            text, deadline, loop.create_future(), request_id(), copy_context()
+        )
         lane.waiting.append(query)
         if len(lane.waiting) >= _ENOUGH:
             self._send(lane)
@@ -118,6 +126,10 @@ class Gathering(Generic[KeyT, AnswerT]):
         set_deadline(limit_seconds)
         try:
             texts = [query.text for query in queries]
+            if len(queries) > 1:
+                # The tier's own log has the first of them alone.
+                ids = [query.request_id for query in queries]
+                log.debug("queries go in one call", request_ids=ids)
             answers = await self._call(lane.at[0], texts, limit_seconds)
         except Exception as error:  # noqa: BLE001 - each of those who wait raises it
             _fail(queries, error)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gateway.backends import Embedder, Reranker, Retriever, call_for
+from gateway.cache.dropped import DroppedCollections
 from gateway.cache.flights import Flights, Searched
 from gateway.cache.keys import SearchKey
 from gateway.cache.known_requests import KnownRequest, KnownRequests
@@ -94,16 +95,19 @@ class CachedSearch:
             vector_bytes=settings.cache_semantic_bytes,
         )
         self._sampler = Sampler(self._compare)
+        self._dropped = DroppedCollections(catalog, self._semantic)
 
     def start(self) -> None:
         if self._redis is not None:
             self._redis.start()
         self._sampler.start()
         self._rerank_model.start()
+        self._dropped.start()
 
     async def close(self) -> None:
         await self._sampler.close()
         await self._rerank_model.close()
+        await self._dropped.close()
         if self._redis is not None:
             await self._redis.close()
 

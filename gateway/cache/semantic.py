@@ -48,11 +48,23 @@ class SemanticCache:
         known = self._qualities.get((namespace, collection))
         if known is None:
             if len(self._qualities) >= _MAX_COLLECTIONS:
-                self._qualities.clear()
+                for one in self.measured():
+                    self.forget(*one)
             known = HitQuality(self._floor, self._sampled_share)
             self._qualities[namespace, collection] = known
             SEMANTIC_SERVING.labels(namespace, collection).set(1)
         return known
+
+    def measured(self) -> list[tuple[str, str]]:
+        """Namespaces and names of the collections that it measures."""
+        return list(self._qualities)
+
+    def forget(self, namespace: str, collection: str) -> None:
+        """What was measured of the collection, also as Prometheus sees it."""
+        if self._qualities.pop((namespace, collection), None) is not None:
+            labels = {"tenant": namespace, "collection": collection}
+            for metric in (SEMANTIC_OVERLAP, SEMANTIC_FALSE_HITS, SEMANTIC_SERVING):
+                metric.remove_by_labels(labels)
 
     def find(self, shape: bytes, position: bytes, vector: UnitVector) -> SemanticHit | None:
         """What would be answered, whether the collection's quality allows it or not."""

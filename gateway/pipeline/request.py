@@ -21,7 +21,7 @@ def read_query(request: search_pb2.SearchRequest, settings: GatewaySettings) -> 
     """Raises InvalidArgument that names the field by its path."""
     top_k, offset = _page(request)
     check_rerank(request.rerank, "rerank")
-    check_shape(request)
+    check_shape(request, offset + top_k)
     stages = read_graph(request.stages, settings) if request.stages else None
     several = bool(request.collections)
     if several and request.HasField("like"):

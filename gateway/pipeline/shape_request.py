@@ -78,8 +78,11 @@ def read_threshold(message: query_pb2.ScoreThreshold, path: str) -> Threshold:
     return Threshold(**found)
 
 
-def check_shape(request: search_pb2.SearchRequest) -> None:
-    """Raises InvalidArgument for fields that say what others rule out."""
+def check_shape(request: search_pb2.SearchRequest, wanted: int) -> None:
+    """`wanted`: offset and top_k together.
+
+    Raises InvalidArgument for fields that say what others rule out.
+    """
     if request.stages:
         _check_unset_beside_stages(request)
     if request.unit == query_pb2.SEARCH_UNIT_PASSAGES and request.HasField("collapse"):
@@ -90,13 +93,11 @@ def check_shape(request: search_pb2.SearchRequest) -> None:
     rerank = request.rerank
     if rerank.HasField("enabled") and not rerank.enabled:
         _refuse_threshold(request, "rerank_score", "rerank.enabled is false")
-    top_k = request.top_k if request.HasField("top_k") else 1
     diversity = request.diversify
-    if diversity.HasField("depth") and diversity.depth < request.offset + top_k:
+    if diversity.HasField("depth") and diversity.depth < wanted:
         raise InvalidArgument.field(
             "diversify.depth",
-            f"is {diversity.depth}; it must be offset + top_k ({request.offset + top_k}) to "
-            f"{MAX_DIVERSITY_DEPTH}",
+            f"is {diversity.depth}; it must be offset + top_k ({wanted}) to {MAX_DIVERSITY_DEPTH}",
         )
 
 

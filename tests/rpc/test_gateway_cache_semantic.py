@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from gateway.cache import dropped
 from sirdar.v1 import query_pb2
 from tests.rpc.cache_world import MISS, World, fill, ids, notes
 
@@ -93,6 +94,28 @@ async def test_the_semantic_cache_measures_itself_and_turns_itself_off(world: Wo
         response = await gateway.ask("w59", **asked)
         assert response.cache.status == query_pb2.CACHE_STATUS_SEMANTIC_OFF
         assert ids(response) == {"w59"}
+
+
+async def test_what_was_measured_of_a_collection_goes_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dropped, "_PERIOD_SECONDS", 0.02)
+    labels = {"tenant": "default", "collection": "brief"}
+
+    def serving() -> float | None:
+        return REGISTRY.get_sample_value("sirdar_gateway_cache_semantic_serving", labels)
+
+    async with world.running():
+        (gateway,) = world.gateways
+        await notes(gateway, collection="brief")
+        await notes(gateway, collection="answers")
+        for name in ("brief", "answers"):
+            await gateway.kept(collection=name, cache=SEMANTIC)
+        assert serving() == 1
+        await gateway.client.delete_collection("brief")
+        await until(lambda: serving() is None)
+        labels["collection"] = "answers"
+        assert serving() == 1
 
 
 async def until(reached: Callable[[], bool]) -> None:

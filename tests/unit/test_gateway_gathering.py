@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.backends.gathering import Gathering
 from gateway.backends.tenant import call_for, tenant
 from services.runtime.deadline import remaining_seconds, set_deadline
+from services.runtime.interceptors import begin_request
 from sirdar.errors import DeadlineExceeded, Unavailable
 
 
@@ -69,6 +71,21 @@ async def test_what_comes_alone_goes_alone_and_the_rest_together(
     tier.gate.set()
     assert await asyncio.gather(*asked) == ["a A", "a B", "a C", "a D", "a E"]
     assert tier.calls == [("a",), ("b",), ("c", "d", "e")]
+
+
+async def test_the_log_has_the_ids_of_all_that_went_in_one_call(
+    tier: GatedTier, gathering: Gathering[str, str]
+) -> None:
+    async def asks(number: int) -> str:
+        begin_request(f"id{number}")
+        return await gathering.ask("a", f"t{number}", 20.0)
+
+    with capture_logs() as logs:
+        asked = [asyncio.create_task(asks(number)) for number in range(4)]
+        await until_asked(tier, 2)
+        tier.gate.set()
+        await asyncio.gather(*asked)
+    assert [line["request_ids"] for line in logs] == [["id2", "id3"]]
 
 
 async def test_nobody_waits_long_for_a_call_that_hangs(

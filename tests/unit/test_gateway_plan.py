@@ -322,6 +322,10 @@ BAD_REQUESTS: Mapping[str, tuple[dict[str, Any], str]] = {
         {"offset": 5, "top_k": 10, "diversify": query_pb2.Diversity(depth=14)},
         "diversify.depth",
     ),
+    "a diversity below the usual page": (
+        {"diversify": query_pb2.Diversity(depth=9)},
+        "diversify.depth",
+    ),
     "a deep diversity": ({"diversify": query_pb2.Diversity(depth=1001)}, "diversify.depth"),
     "a group without a field": ({"group": query_pb2.Grouping()}, "group.field"),
     "an empty group": ({"group": query_pb2.Grouping(field="a", limit=0)}, "group.limit"),
