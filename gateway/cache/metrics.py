@@ -26,7 +26,8 @@ EVICTIONS = Counter(
 )
 REDIS_FAULTS = Counter(
     "sirdar_gateway_cache_redis_faults_total",
-    "timeout: it did not answer in time; error: it failed or is gone; dropped: an answer was not"
+    "timeout: it did not answer in time; error: it failed, is gone or answered what makes no sense;"
+    " refused: it refused to keep an answer, as it is full or a replica; dropped: an answer was not"
     " written, as too many waited.",
     ["kind"],
 )
@@ -61,5 +62,5 @@ SEMANTIC_DROPPED = Counter(
 # Counted from zero: a rate does not see the first of what was not there before.
 for _outcome in ("bypassed", "miss", "exact_hit", "semantic_hit", "semantic_off", "shared"):
     ANSWERS.labels(_outcome)
-for _kind in ("timeout", "error", "dropped"):
+for _kind in ("timeout", "error", "refused", "dropped"):
     REDIS_FAULTS.labels(_kind)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,7 +10,6 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from gateway.cache.metrics import REDIS_FAULTS, REDIS_UP
 from sirdar.errors import FailedPrecondition
@@ -69,6 +68,8 @@ class RedisLink:
         self._writing = asyncio.Event()
         self._faulty = asyncio.Event()
         self._up = False
+        # Why writes were refused, as it was said last.
+        self._told = ""
         self._up_metric = REDIS_UP.labels(_address(self._redis))
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -127,10 +128,14 @@ class RedisLink:
                     await self._answer(batch)
 
     async def _answer(self, batch: list[tuple[bytes, asyncio.Future[bytes | None]]]) -> None:
-        # Not decoded, so bytes.
-        mget: Awaitable[list[Any]] = self._redis.mget([key for key, _ in batch])
+        mget: Awaitable[Any] = self._redis.mget([key for key, _ in batch])
         values = await self._command(mget)
-        for (_, answer), value in zip(batch, values or [None] * len(batch), strict=True):
+        if values is None:
+            values = [None] * len(batch)
+        elif not _are_values(values, len(batch)):
+            self._fail("error", f"an answer that makes no sense: {str(values)[:100]}")
+            values = [None] * len(batch)
+        for (_, answer), value in zip(batch, values, strict=True):
             if not answer.done():
                 answer.set_result(value)
 
@@ -144,7 +149,8 @@ class RedisLink:
                 pipeline = self._redis.pipeline(transaction=False)
                 for item in batch:
                     pipeline.set(item.key, item.value, px=max(1, round(item.seconds * 1000)))
-                await self._command(pipeline.execute())
+                outcomes = await self._command(pipeline.execute(raise_on_error=False))
+                self._note_refusals(outcomes or [])
 
     async def _command(self, command: Awaitable[R]) -> R | None:
         """None where it fails, and then Redis is left out."""
@@ -153,9 +159,20 @@ class RedisLink:
                 return await command
         except TimeoutError:
             self._fail("timeout", f"no answer in {_COMMAND_SECONDS} s")
-        except (RedisError, OSError) as error:
-            self._fail("error", str(error))
+        except Exception as error:  # noqa: BLE001 - of what is no Redis anything may come
+            self._fail("error", str(error) or repr(error))
         return None
+
+    def _note_refusals(self, outcomes: Sequence[object]) -> None:
+        """A server that refuses writes, as it is full or a replica, is there, and is read."""
+        refused = [one for one in outcomes if isinstance(one, Exception)]
+        if refused:
+            REDIS_FAULTS.labels("refused").inc(len(refused))
+        told = str(refused[0]) if refused else ""
+        if told and told != self._told:
+            log.warning("redis refuses what is to be kept", fault=told)
+        if outcomes:
+            self._told = told
 
     def _fail(self, kind: str, detail: str) -> None:
         REDIS_FAULTS.labels(kind).inc()
@@ -175,22 +192,44 @@ class RedisLink:
                 answer.set_result(None)
         self._asked.clear()
 
+    async def _ping(self) -> str | None:
+        """What is wrong with it."""
+        ping: Any = self._redis.ping
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                # Connections may hold half an answer.
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
+                return None if await ping() else "an answer that makes no sense"
+        except TimeoutError:
+            return f"no answer in {_PROBE_SECONDS} s"
+        except Exception as error:  # noqa: BLE001 - of what is no Redis anything may come
+            return str(error) or repr(error)
+
     async def _probe(self) -> None:
+        told = ""
         while True:
             await self._faulty.wait()
-            # Connections may hold half an answer.
-            await self._redis.connection_pool.disconnect(inuse_connections=False)
-            ping: Any = self._redis.ping
-            try:
-                async with asyncio.timeout(_PROBE_SECONDS):
-                    await ping()
-            except (TimeoutError, RedisError, OSError):
+            fault = await self._ping()
+            if fault is not None:
+                if fault != told:
+                    log.warning("redis does not answer", fault=fault)
+                    told = fault
                 await asyncio.sleep(_PROBE_SECONDS)
                 continue
+            told = ""
             self._faulty.clear()
             self._up = True
             self._up_metric.set(1)
             log.info("redis answers")
+
+
+def _are_values(values: object, count: int) -> bool:
+    """Not decoded, so bytes, or nothing."""
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(value is None or isinstance(value, bytes) for value in values)
+    )
 
 
 def _address(redis: Redis) -> str:
