@@ -70,9 +70,10 @@ def build_app(
     app.include_router(probes_router(server, [embedder, retriever], optional, operations))
     texts = TextEmbedder(embedder, settings)
     ranker = PassageRanker(reranker, settings)
-    app.include_router(openai_router(texts))
-    app.include_router(rerank_router(ranker))
-    app.include_router(tei_router(texts, ranker))
+    limit_bytes = settings.max_message_bytes
+    app.include_router(openai_router(texts, limit_bytes))
+    app.include_router(rerank_router(ranker, limit_bytes))
+    app.include_router(tei_router(texts, ranker, limit_bytes))
     _describe(app, operations)
     add_docs(app)
     return Calls(app)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.requests import Request
+from starlette.types import Message
 
 from gateway.http.problems import ContentTooLarge, UnsupportedMediaType
 from sirdar.errors import Cancelled
@@ -41,6 +42,21 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
+def with_limit(request: Request, limit_bytes: int) -> Request:
+    """The request, whose body raises ContentTooLarge where it is read beyond the limit."""
+    seen = 0
+
+    async def receive() -> Message:
+        nonlocal seen
+        message = await request.receive()
+        seen += len(message.get("body", b""))
+        if seen > limit_bytes:
+            raise ContentTooLarge(limit_bytes)
+        return message
+
+    return Request(request.scope, receive)
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of an upload, counted from 1. `text` is None where it is longer than allowed."""
@@ -55,24 +71,29 @@ async def split_lines(chunks: AsyncIterator[bytes], limit_bytes: int) -> AsyncIt
     The end of a stream ends its last line; a stream that raises has none.
     """
     number = 1
-    parts: list[bytes] = []
+    # A byte at a time is as well: what is kept of a chunk is its bytes alone.
+    begun = bytearray()
     size = 0
     async for chunk in chunks:
         *ended, rest = chunk.split(b"\n")
         for end in ended:
             fits = size + len(end) <= limit_bytes
-            text = b"".join([*parts, end]) if fits else None
+            text = bytes(begun) + end if fits else None
             if text is None or text.strip():
                 yield Line(number, text)
             number += 1
-            parts, size = [], 0
+            begun.clear()
+            size = 0
         size += len(rest)
         # Of a line that is too long nothing is kept; its end is still looked for.
-        parts = [*parts, rest] if size <= limit_bytes else []
+        if size <= limit_bytes:
+            begun += rest
+        else:
+            begun.clear()
     if size > limit_bytes:
         yield Line(number, None)
-    elif (text := b"".join(parts)).strip():
-        yield Line(number, text)
+    elif begun.strip():
+        yield Line(number, bytes(begun))
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from gateway.http.answers import message_answer
 from gateway.http.bodies import read_json_body, while_connected
 from gateway.http.operations import Operations
-from gateway.http.proto_json import from_query, load_json, to_message
+from gateway.http.proto_json import from_query, load_json, no_query, to_message
 from gateway.servicer import SearchServicer
 from gateway.settings import GatewaySettings
 from sirdar.errors import InvalidArgument
@@ -22,6 +22,7 @@ class CollectionRoutes:
 
     async def create_collection(self, request: Request) -> Response:
         """Creates a collection, in the embedder's default space unless it names a model."""
+        no_query(request.query_params.multi_items())
         value = load_json(await read_json_body(request, self._limit_bytes))
         message = to_message(value, search_pb2.CreateCollectionRequest())
         answer = await while_connected(request, self._servicer.CreateCollection(message, None))
@@ -48,6 +49,7 @@ class CollectionRoutes:
 
         Without an `update_mask` those that the body's `collection` has are changed.
         """
+        no_query(request.query_params.multi_items())
         value = load_json(await read_json_body(request, self._limit_bytes))
         message = _update(value, request.path_params["name"])
         return message_answer(

@@ -70,10 +70,12 @@ class DocumentRoutes:
 
     async def delete_document(self, request: Request) -> Response:
         """Deletes a document. Deleting what is not there succeeds and says so."""
-        message = from_query(
-            [*_parameters(request), ("document_ids", request.path_params["document_id"])],
-            search_pb2.DeleteDocumentsRequest(),
-        )
+        message = from_query(_parameters(request), search_pb2.DeleteDocumentsRequest())
+        if message.document_ids:
+            raise InvalidArgument.field(
+                "document_ids", "is not a parameter here: the path names the document"
+            )
+        message.document_ids.append(request.path_params["document_id"])
         return message_answer(await self._servicer.DeleteDocuments(message, None))
 
 

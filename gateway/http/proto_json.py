@@ -93,6 +93,14 @@ def from_query(parameters: Iterable[tuple[str, str]], message: M) -> M:
     return to_message(value, message, "query")
 
 
+def no_query(parameters: Iterable[tuple[str, str]]) -> None:
+    """Raises InvalidArgument for any: here the body says it all."""
+    for name, _ in parameters:
+        raise InvalidArgument.field(
+            name, "is not a parameter here; say it in the body", reason="UNKNOWN_FIELD"
+        )
+
+
 def _place(
     value: dict[str, Any], descriptor: Descriptor, name: str
 ) -> tuple[dict[str, Any], FieldDescriptor]:

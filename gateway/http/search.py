@@ -6,7 +6,7 @@ from gateway.http.answers import message_answer
 from gateway.http.bodies import read_json_body, while_connected
 from gateway.http.filters import FILTER, PARAMETER, split_filter
 from gateway.http.operations import Operations
-from gateway.http.proto_json import from_query, load_json, to_message
+from gateway.http.proto_json import from_query, load_json, no_query, to_message
 from gateway.servicer import SearchServicer
 from gateway.settings import GatewaySettings
 from sirdar.v1 import search_pb2
@@ -90,6 +90,7 @@ class SearchRoutes:
 
     async def post_search(self, request: Request) -> Response:
         """Documents that mean what the query means, best first."""
+        no_query(request.query_params.multi_items())
         body = await read_json_body(request, self._limit_bytes)
         return await self._answer(request, to_message(load_json(body), search_pb2.SearchRequest()))
 

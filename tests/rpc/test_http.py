@@ -88,6 +88,26 @@ async def test_a_bad_body_is_named(body: bytes, field: str) -> None:
         assert [each["field"] for each in answer.json()["fields"]] == [field]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/search"), ("POST", "/collections"), ("PATCH", "/collections/notes")],
+)
+async def test_a_parameter_beside_a_body_is_refused_and_not_passed_over(
+    method: str, path: str
+) -> None:
+    async with running_http() as gateway:
+        answer = await gateway.http.request(method, f"{path}?namespace=other", json={})
+        assert problem_of(answer) == (400, "UNKNOWN_FIELD")
+        assert [each["field"] for each in answer.json()["fields"]] == ["namespace"]
+
+
+async def test_a_deletion_by_its_path_deletes_that_alone() -> None:
+    async with running_http() as gateway:
+        answer = await gateway.http.delete("/collections/notes/documents/a?document_ids=b")
+        assert problem_of(answer)[0] == 400
+        assert [each["field"] for each in answer.json()["fields"]] == ["document_ids"]
+
+
 async def test_other_content_types_are_refused() -> None:
     async with running_http() as gateway:
         for path in ("/search", "/index?collection=notes", "/collections"):

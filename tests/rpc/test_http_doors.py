@@ -1,5 +1,6 @@
 """The doors for other APIs' clients: those clients themselves, and what they are refused."""
 
+import asyncio
 import base64
 import struct
 from collections.abc import AsyncIterator
@@ -218,3 +219,35 @@ async def test_a_body_that_is_not_json_is_refused_in_the_doors_shape(
             answer = await gateway.http.post(path, content=body, headers=json_body)
             assert 400 <= answer.status_code < 500, (path, body[:20])
             assert member in answer.json()
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/embeddings", "/v1/rerank", "/v2/rerank", "/embed", "/rerank"]
+)
+async def test_a_body_without_end_is_refused_at_the_limit(path: str) -> None:
+    async with running_http(reranker=True, max_message_bytes=2**20) as gateway:
+        host, _, port = gateway.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+
+        async def send() -> None:
+            writer.write(
+                f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+                f"content-length: {2**40}\r\n\r\n".encode()
+            )
+            while True:
+                writer.write(b" " * 2**16)
+                await writer.drain()
+
+        sending = asyncio.create_task(send())
+        async with asyncio.timeout(20):
+            assert (await reader.readline()).split()[1] == b"413"
+        sending.cancel()
+        writer.close()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_tei_names_its_own_fields(gateway: HttpGateway) -> None:
+    none = await gateway.http.post("/embed", json={"inputs": []})
+    assert (none.status_code, none.json()["error"][:7]) == (400, "inputs ")
+    none = await gateway.http.post("/rerank", json={"query": "q", "texts": []})
+    assert (none.status_code, none.json()["error"][:6]) == (400, "texts ")

@@ -1,5 +1,6 @@
 """The lines of an upload, however it is cut into chunks."""
 
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -34,6 +35,21 @@ async def test_only_the_line_over_the_limit_is_refused(size: int) -> None:
         Line(3, b"12345"),
         Line(4, None),
     ]
+
+
+async def test_a_line_that_comes_byte_by_byte_is_kept_as_its_bytes() -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(200_000):
+            yield bytes(1)
+
+    tracemalloc.start()
+    try:
+        (line,) = [line async for line in split_lines(slowly(), 10**6)]
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert line == Line(1, bytes(200_000))
+    assert most_bytes < 5 * 200_000
 
 
 async def test_nothing_has_no_lines() -> None:

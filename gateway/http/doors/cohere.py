@@ -35,8 +35,10 @@ def _error(error: SirdarError) -> dict[str, object]:
     return {"message": error.message, "detail": error.message, "reason": error.reason}
 
 
-def rerank_router(ranker: PassageRanker) -> APIRouter:
-    router = APIRouter(tags=["Compatible with Cohere and Jina"], route_class=door_route(_error))
+def rerank_router(ranker: PassageRanker, limit_bytes: int) -> APIRouter:
+    router = APIRouter(
+        tags=["Compatible with Cohere and Jina"], route_class=door_route(_error, limit_bytes)
+    )
     refused: dict[int | str, dict[str, object]] = {"default": {"description": "`{message}`"}}
 
     @router.post("/v1/rerank", responses=refused, response_class=Response)

@@ -64,29 +64,34 @@ class TextEmbedder:
         )
 
     async def embed(
-        self, texts: Sequence[str], model: common_pb2.ModelInfo, *, queries: bool = False
+        self,
+        texts: Sequence[str],
+        model: common_pb2.ModelInfo,
+        *,
+        queries: bool = False,
+        field: str = "input",
     ) -> list[EmbeddedText]:
-        """A vector a text, in order. Raises the error of the first text that has one."""
+        """A vector a text, in order; `field` is where the caller has the texts. Raises the error
+        of the first text that has one."""
         if not 1 <= len(texts) <= MAX_TEXTS:
-            raise InvalidArgument.field("input", f"has {len(texts)} texts; 1 to {MAX_TEXTS} go")
+            raise InvalidArgument.field(field, f"has {len(texts)} texts; 1 to {MAX_TEXTS} go")
         kind = embedder_pb2.INPUT_TYPE_QUERY if queries else embedder_pb2.INPUT_TYPE_DOCUMENT
         embeddings = await self._embedder.embed_texts(texts, model.model, kind, self._limit_seconds)
         return [
-            _embedded(embedding, place if len(texts) > 1 else None)
+            _embedded(embedding, f"{field}[{place}]" if len(texts) > 1 else field)
             for place, embedding in enumerate(embeddings)
         ]
 
 
-def _embedded(embedding: embedder_pb2.TextEmbedding, place: int | None) -> EmbeddedText:
+def _embedded(embedding: embedder_pb2.TextEmbedding, field: str) -> EmbeddedText:
     if embedding.HasField("error"):
-        raise _of_input(from_status(embedding.error), place)
+        raise _of_input(from_status(embedding.error), field)
     return EmbeddedText(embedding.vector.data, embedding.tokens, embedding.truncated)
 
 
-def _of_input(error: SirdarError, place: int | None) -> SirdarError:
+def _of_input(error: SirdarError, field: str) -> SirdarError:
     """The error of one text, by its place in the caller's input."""
     if not isinstance(error, InvalidArgument):
         return error
-    field = "input" if place is None else f"input[{place}]"
     description = error.fields[0].description if error.fields else error.message
     return InvalidArgument.field(field, description, reason=error.reason)

@@ -45,8 +45,8 @@ def _error(error: SirdarError) -> dict[str, object]:
     }
 
 
-def openai_router(texts: TextEmbedder) -> APIRouter:
-    router = APIRouter(tags=["Compatible with OpenAI"], route_class=door_route(_error))
+def openai_router(texts: TextEmbedder, limit_bytes: int) -> APIRouter:
+    router = APIRouter(tags=["Compatible with OpenAI"], route_class=door_route(_error, limit_bytes))
     refused: dict[int | str, dict[str, object]] = {"default": {"description": "`{error: {...}}`"}}
 
     @router.post("/v1/embeddings", responses=refused, response_class=Response)

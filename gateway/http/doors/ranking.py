@@ -54,15 +54,17 @@ class PassageRanker:
         *,
         top_n: int | None = None,
         raw_scores: bool = False,
+        field: str = "documents",
     ) -> list[RankedPassage]:
-        """The best first, at most `top_n`. Raises the error of the first passage that has one.
+        """The best first, at most `top_n`; `field` is where the caller has the passages. Raises
+        the error of the first passage that has one.
 
         Callers of these APIs expect every score: where there is no time for all, there is none.
         """
         tier = self._tier()
         if not 1 <= len(passages) <= MAX_PASSAGES:
             raise InvalidArgument.field(
-                "documents", f"has {len(passages)} passages; 1 to {MAX_PASSAGES} go"
+                field, f"has {len(passages)} passages; 1 to {MAX_PASSAGES} go"
             )
         if not query.strip():
             raise InvalidArgument.field("query", "must not be empty")
@@ -80,9 +82,7 @@ class PassageRanker:
             if item.HasField("error"):
                 error = from_status(item.error)
                 description = error.fields[0].description if error.fields else error.message
-                raise InvalidArgument.field(
-                    f"documents[{item.id}]", description, reason=error.reason
-                )
+                raise InvalidArgument.field(f"{field}[{item.id}]", description, reason=error.reason)
         ranked = [RankedPassage(int(item.id), item.score) for item in response.scores]
         ranked.sort(key=lambda passage: (-passage.score, passage.place))
         return ranked[:top_n]

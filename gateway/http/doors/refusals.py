@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from gateway.http.bodies import JSON
+from gateway.http.bodies import JSON, with_limit
 from gateway.http.problems import http_status, retry_headers
 from sirdar.errors import FieldViolation, InvalidArgument, SirdarError
 
@@ -20,8 +20,9 @@ Shape = Callable[[SirdarError], dict[str, object]]
 """What an API's clients expect as the body of an error."""
 
 
-def door_route(shape: Shape) -> type[APIRoute]:
-    """The class of a door's routes: their errors have this shape."""
+def door_route(shape: Shape, limit_bytes: int) -> type[APIRoute]:
+    """The class of a door's routes: their errors have this shape, and a body at most so many
+    bytes."""
 
     class DoorRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -29,7 +30,7 @@ def door_route(shape: Shape) -> type[APIRoute]:
 
             async def answer(request: Request) -> Response:
                 try:
-                    return await handle(request)
+                    return await handle(with_limit(request, limit_bytes))
                 except SirdarError as error:
                     return _refuse(error, http_status(error))
                 except RequestValidationError as error:

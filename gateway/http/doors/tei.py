@@ -45,9 +45,10 @@ def _error(error: SirdarError) -> dict[str, object]:
     return {"error": error.message, "error_type": kind}
 
 
-def tei_router(texts: TextEmbedder, ranker: PassageRanker) -> APIRouter:
+def tei_router(texts: TextEmbedder, ranker: PassageRanker, limit_bytes: int) -> APIRouter:
     router = APIRouter(
-        tags=["Compatible with text-embeddings-inference"], route_class=door_route(_error)
+        tags=["Compatible with text-embeddings-inference"],
+        route_class=door_route(_error, limit_bytes),
     )
     refused: dict[int | str, dict[str, object]] = {
         "default": {"description": "`{error, error_type}`"}
@@ -81,7 +82,7 @@ async def _embed(texts: TextEmbedder, body: EmbedBody) -> Response:
             "dimensions", f"is {body.dimensions}; the model has {model.space.dimensions}"
         )
     inputs = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-    embedded = await texts.embed(inputs, model, queries=prompt == "query")
+    embedded = await texts.embed(inputs, model, queries=prompt == "query", field="inputs")
     if not body.truncate and any(text.truncated for text in embedded):
         raise InvalidArgument.field(
             "inputs",
@@ -93,7 +94,9 @@ async def _embed(texts: TextEmbedder, body: EmbedBody) -> Response:
 
 async def _rerank(ranker: PassageRanker, body: RankBody) -> Response:
     model = await ranker.model("")
-    ranked = await ranker.rank(body.query, body.texts, model, raw_scores=body.raw_scores)
+    ranked = await ranker.rank(
+        body.query, body.texts, model, raw_scores=body.raw_scores, field="texts"
+    )
     answer: list[dict[str, object]] = []
     for passage in ranked:
         item: dict[str, object] = {"index": passage.place, "score": passage.score}
