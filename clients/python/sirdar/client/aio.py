@@ -1,22 +1,13 @@
 """The client for asyncio."""
 
-from collections.abc import (
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Sequence,
-)
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, Unpack, cast
+from typing import Self, Unpack
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
+from sirdar.client.aio_connection import Connection, pages
 from sirdar.client.aio_stream import StreamRun
-from sirdar.client.calls import Call, Calls, Page
-from sirdar.client.channel import MAX_MESSAGE_BYTES, Tls, open_aio_channel, open_channel
+from sirdar.client.calls import Calls
+from sirdar.client.channel import MAX_MESSAGE_BYTES, Tls
 from sirdar.client.collection import Collection, Model
 from sirdar.client.documents import (
     ConditionalDocument,
@@ -28,18 +19,12 @@ from sirdar.client.documents import (
     StoredDocument,
     UpdateOutcome,
 )
-from sirdar.client.health import Health, health_of
+from sirdar.client.health import Health
 from sirdar.client.index_session import IndexSession
 from sirdar.client.options import CollectionChanges, CollectionOptions, SearchOptions
 from sirdar.client.results import SearchResults
 from sirdar.client.searches import Search, SearchOutcome, SimilarityMethod, SimilarityOutcome
-from sirdar.errors import FailedPrecondition, from_rpc_error
 from sirdar.v1.filter_pb2 import Filter
-from sirdar.v1.search_pb2_grpc import SearchServiceStub
-
-RequestT = TypeVar("RequestT")
-AnswerT = TypeVar("AnswerT")
-T = TypeVar("T")
 
 
 class AsyncClient:
@@ -60,14 +45,9 @@ class AsyncClient:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self._calls = Calls(namespace)
-        self._timeout_seconds = timeout_seconds
         self._max_message_bytes = max_message_bytes
-        self._address = address
-        self._tls = tls
-        self._channel = open_aio_channel(address, tls, max_message_bytes)
-        self._stream_channel: grpc.Channel | None = None
-        self._stub = SearchServiceStub(cast(grpc.Channel, self._channel))
-        self._closed = False
+        self._connection = Connection(address, timeout_seconds, tls, max_message_bytes)
+        self._run = self._connection.run
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,10 +62,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the connection and the calls in flight."""
-        self._closed = True
-        await self._channel.close()
-        if self._stream_channel is not None:
-            self._stream_channel.close()
+        await self._connection.close()
 
     async def search(
         self,
@@ -125,8 +102,7 @@ class AsyncClient:
         but answers nothing for `stall_seconds` raises DeadlineExceeded.
         """
         session = self._calls.search_session(ordered, in_flight, patience_seconds)
-        self._check_open()
-        method = self._stream_stub().StreamSearch
+        method = self._connection.stream_stub().StreamSearch
         return StreamRun(method, session, searches, stall_seconds).outcomes()
 
     async def compute_similarity(
@@ -163,8 +139,7 @@ class AsyncClient:
             patience_seconds=patience_seconds,
             max_message_bytes=self._max_message_bytes,
         )
-        self._check_open()
-        method = self._stream_stub().IndexDocuments
+        method = self._connection.stream_stub().IndexDocuments
         return StreamRun(method, session, documents, stall_seconds).outcomes()
 
     async def get_document(
@@ -177,7 +152,7 @@ class AsyncClient:
         self, collection: str, *, page_size: int = 100, timeout_seconds: float | None = None
     ) -> AsyncIterator[StoredDocument]:
         """All documents in the order of their ids, a page a call."""
-        return self._pages(
+        return pages(
             lambda token: self._run(
                 self._calls.list_documents(collection, page_size, token), timeout_seconds
             )
@@ -231,20 +206,20 @@ class AsyncClient:
         **options: Unpack[CollectionOptions],
     ) -> Collection:
         """Raises AlreadyExists if the name is taken."""
-        return await self._run(self._calls.create_collection(name, options), timeout_seconds)
+        return await self._run(self._calls.collections.create(name, options), timeout_seconds)
 
     async def get_collection(
         self, name: str, *, timeout_seconds: float | None = None
     ) -> Collection:
         """Raises NotFound if there is no such collection."""
-        return await self._run(self._calls.get_collection(name), timeout_seconds)
+        return await self._run(self._calls.collections.get(name), timeout_seconds)
 
     def list_collections(
         self, *, page_size: int = 100, timeout_seconds: float | None = None
     ) -> AsyncIterator[Collection]:
         """All collections of the namespace, a page a call."""
-        return self._pages(
-            lambda token: self._run(self._calls.list_collections(page_size, token), timeout_seconds)
+        return pages(
+            lambda token: self._run(self._calls.collections.list(page_size, token), timeout_seconds)
         )
 
     async def update_collection(
@@ -255,57 +230,12 @@ class AsyncClient:
         **changes: Unpack[CollectionChanges],
     ) -> Collection:
         """Replaces what is given and leaves the rest."""
-        return await self._run(self._calls.update_collection(name, changes), timeout_seconds)
+        return await self._run(self._calls.collections.update(name, changes), timeout_seconds)
 
     async def delete_collection(self, name: str, *, timeout_seconds: float | None = None) -> None:
         """Deletes the collection and all that is in it."""
-        await self._run(self._calls.delete_collection(name), timeout_seconds)
+        await self._run(self._calls.collections.delete(name), timeout_seconds)
 
     async def health(self, service: str = "", *, timeout_seconds: float | None = None) -> Health:
         """What the server says about itself or one service. Raises Unavailable if it is down."""
-        self._check_open()
-        check = health_pb2_grpc.HealthStub(self._channel).Check
-        try:
-            return health_of(
-                await check(
-                    health_pb2.HealthCheckRequest(service=service),
-                    timeout=self._seconds(timeout_seconds),
-                )
-            )
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-
-    def _stream_stub(self) -> SearchServiceStub:
-        """A stub for streams both ways, which are not carried by grpc.aio (see MessageStream)."""
-        if self._stream_channel is None:
-            self._stream_channel = open_channel(self._address, self._tls, self._max_message_bytes)
-        return SearchServiceStub(self._stream_channel)
-
-    async def _run(self, call: Call[RequestT, AnswerT, T], timeout_seconds: float | None) -> T:
-        self._check_open()
-        # One stub class serves both kinds of channels; grpc's types know only of blocking ones.
-        method = cast(
-            "grpc.aio.UnaryUnaryMultiCallable[RequestT, AnswerT]", call.method(self._stub)
-        )
-        try:
-            answer = await method(call.request, timeout=self._seconds(timeout_seconds))
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-        return call.read(answer)
-
-    def _seconds(self, given: float | None) -> float:
-        return self._timeout_seconds if given is None else given
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise FailedPrecondition("the client is closed; open a new one")
-
-    async def _pages(self, page: Callable[[str], Awaitable[Page[T]]]) -> AsyncIterator[T]:
-        token = ""
-        while True:
-            part = await page(token)
-            for item in part.items:
-                yield item
-            if not part.next_token:
-                return
-            token = part.next_token
+        return await self._connection.health(service, timeout_seconds)

@@ -3,14 +3,12 @@
 The sync and the asyncio client differ only in how they run them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-import grpc
+from collections.abc import Iterator, Sequence
 
 from sirdar.client import decode, encode
-from sirdar.client.collection import Collection, Model, Similarity
+from sirdar.client.call import Call, Page
+from sirdar.client.collection import Model
+from sirdar.client.collection_calls import CollectionCalls
 from sirdar.client.documents import (
     DeleteOutcome,
     DocumentUpdate,
@@ -19,46 +17,16 @@ from sirdar.client.documents import (
     UpdateOutcome,
 )
 from sirdar.client.encode_search import search_request
-from sirdar.client.options import CollectionChanges, CollectionOptions, SearchOptions
+from sirdar.client.options import SearchOptions
 from sirdar.client.results import SearchResults
 from sirdar.client.search_session import SearchSession
 from sirdar.client.searches import Search, SearchOutcome, SimilarityMethod, SimilarityOutcome
-from sirdar.errors import InvalidArgument
-from sirdar.v1 import collection_pb2, filter_pb2, query_pb2, search_pb2
-from sirdar.v1.search_pb2_grpc import SearchServiceStub
-
-RequestT = TypeVar("RequestT")
-AnswerT = TypeVar("AnswerT")
-T = TypeVar("T")
+from sirdar.v1 import filter_pb2, query_pb2, search_pb2
 
 DELETE_BATCH = 1_000
 """How many ids the contract allows in one DeleteDocuments."""
 UPDATE_BATCH = 1_000
 """How many updates the contract allows in one UpdateDocuments."""
-
-_SIMILARITIES = {
-    Similarity.COSINE: collection_pb2.SIMILARITY_COSINE,
-    Similarity.DOT: collection_pb2.SIMILARITY_DOT,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[RequestT, AnswerT, T]):
-    """One unary call: its method on a stub, its request, and the reader of its answer."""
-
-    # Quoted: generic in the stubs, not at run time.
-    method: "Callable[[SearchServiceStub], grpc.UnaryUnaryMultiCallable[RequestT, AnswerT]]"
-    request: RequestT
-    read: Callable[[AnswerT], T]
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """A part of a list; an empty `next_token` says that it was the last."""
-
-    items: tuple[T, ...]
-    next_token: str
-
 
 SearchCall = Call[search_pb2.SearchRequest, search_pb2.SearchResponse, SearchResults]
 SearchBatchCall = Call[
@@ -84,21 +52,6 @@ UpdateDocumentsCall = Call[
 DeleteByFilterCall = Call[
     search_pb2.DeleteByFilterRequest, search_pb2.DeleteByFilterResponse, FilterDeletion
 ]
-CreateCollectionCall = Call[
-    search_pb2.CreateCollectionRequest, search_pb2.CreateCollectionResponse, Collection
-]
-GetCollectionCall = Call[
-    search_pb2.GetCollectionRequest, search_pb2.GetCollectionResponse, Collection
-]
-ListCollectionsCall = Call[
-    search_pb2.ListCollectionsRequest, search_pb2.ListCollectionsResponse, Page[Collection]
-]
-UpdateCollectionCall = Call[
-    search_pb2.UpdateCollectionRequest, search_pb2.UpdateCollectionResponse, Collection
-]
-DeleteCollectionCall = Call[
-    search_pb2.DeleteCollectionRequest, search_pb2.DeleteCollectionResponse, None
-]
 
 
 class Calls:
@@ -106,6 +59,7 @@ class Calls:
 
     def __init__(self, namespace: str) -> None:
         self._namespace = encode.text("namespace", namespace)
+        self.collections = CollectionCalls(self._namespace)
 
     def search(
         self, collection: str | Sequence[str], query: str, options: SearchOptions
@@ -249,86 +203,3 @@ class Calls:
             count_only=encode.boolean("count_only", count_only),
         )
         return Call(lambda stub: stub.DeleteByFilter, request, decode.filter_deletion)
-
-    def create_collection(self, name: str, options: CollectionOptions) -> CreateCollectionCall:
-        collection = collection_pb2.Collection(
-            namespace=self._namespace,
-            name=encode.text("name", name),
-            description=encode.text("description", options.get("description", "")),
-            labels=encode.labels("labels", options.get("labels", {})),
-            schema=encode.schema("schema", options.get("schema", {})),
-        )
-        if "lexical" in options:
-            collection.lexical.enabled = encode.boolean("lexical", options["lexical"])
-        if "language" in options:
-            collection.lexical.language = encode.text("language", options["language"])
-        if "rerank" in options:
-            collection.rerank.CopyFrom(encode.rerank_settings("rerank", options["rerank"]))
-        generation = collection.generation
-        if "model" in options:
-            model = options["model"]
-            generation.space.model.name = encode.text("model.name", model.name)
-            generation.space.model.revision = encode.text("model.revision", model.revision)
-        if "similarity" in options:
-            generation.similarity = _SIMILARITIES[options["similarity"]]
-        generation.shards = encode.int32("shards", options.get("shards", 0))
-        generation.index_kind = encode.text("index_kind", options.get("index_kind", ""))
-        return Call(
-            lambda stub: stub.CreateCollection,
-            search_pb2.CreateCollectionRequest(collection=collection),
-            lambda answer: decode.collection(answer.collection),
-        )
-
-    def get_collection(self, name: str) -> GetCollectionCall:
-        return Call(
-            lambda stub: stub.GetCollection,
-            search_pb2.GetCollectionRequest(
-                namespace=self._namespace, name=encode.text("name", name)
-            ),
-            lambda answer: decode.collection(answer.collection),
-        )
-
-    def list_collections(self, page_size: int, token: str) -> ListCollectionsCall:
-        return Call(
-            lambda stub: stub.ListCollections,
-            search_pb2.ListCollectionsRequest(
-                namespace=self._namespace,
-                page_size=encode.int32("page_size", page_size),
-                page_token=token,
-            ),
-            lambda answer: Page(
-                tuple(decode.collection(item) for item in answer.collections),
-                answer.next_page_token,
-            ),
-        )
-
-    def update_collection(self, name: str, changes: CollectionChanges) -> UpdateCollectionCall:
-        """Raises InvalidArgument if nothing is to be changed."""
-        request = search_pb2.UpdateCollectionRequest()
-        request.collection.namespace = self._namespace
-        request.collection.name = encode.text("name", name)
-        if "description" in changes:
-            request.collection.description = encode.text("description", changes["description"])
-        if "labels" in changes:
-            request.collection.labels.update(encode.labels("labels", changes["labels"]))
-        if "rerank" in changes:
-            request.collection.rerank.CopyFrom(encode.rerank_settings("rerank", changes["rerank"]))
-        if "schema" in changes:
-            request.collection.schema.extend(encode.schema("schema", changes["schema"]))
-        request.update_mask.paths.extend(changes)
-        if not request.update_mask.paths:
-            raise InvalidArgument("nothing to update: give a description, labels, rerank or schema")
-        return Call(
-            lambda stub: stub.UpdateCollection,
-            request,
-            lambda answer: decode.collection(answer.collection),
-        )
-
-    def delete_collection(self, name: str) -> DeleteCollectionCall:
-        return Call(
-            lambda stub: stub.DeleteCollection,
-            search_pb2.DeleteCollectionRequest(
-                namespace=self._namespace, name=encode.text("name", name)
-            ),
-            lambda answer: None,
-        )

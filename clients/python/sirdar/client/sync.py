@@ -7,7 +7,8 @@ from typing import Self, TypeVar, Unpack
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from sirdar.client.calls import Call, Calls, Page
+from sirdar.client.call import Call, Page
+from sirdar.client.calls import Calls
 from sirdar.client.channel import MAX_MESSAGE_BYTES, Tls, open_channel
 from sirdar.client.collection import Collection, Model
 from sirdar.client.documents import (
@@ -215,18 +216,18 @@ class Client:
         **options: Unpack[CollectionOptions],
     ) -> Collection:
         """Raises AlreadyExists if the name is taken."""
-        return self._run(self._calls.create_collection(name, options), timeout_seconds)
+        return self._run(self._calls.collections.create(name, options), timeout_seconds)
 
     def get_collection(self, name: str, *, timeout_seconds: float | None = None) -> Collection:
         """Raises NotFound if there is no such collection."""
-        return self._run(self._calls.get_collection(name), timeout_seconds)
+        return self._run(self._calls.collections.get(name), timeout_seconds)
 
     def list_collections(
         self, *, page_size: int = 100, timeout_seconds: float | None = None
     ) -> Iterator[Collection]:
         """All collections of the namespace, a page a call."""
         return self._pages(
-            lambda token: self._run(self._calls.list_collections(page_size, token), timeout_seconds)
+            lambda token: self._run(self._calls.collections.list(page_size, token), timeout_seconds)
         )
 
     def update_collection(
@@ -237,11 +238,11 @@ class Client:
         **changes: Unpack[CollectionChanges],
     ) -> Collection:
         """Replaces what is given and leaves the rest."""
-        return self._run(self._calls.update_collection(name, changes), timeout_seconds)
+        return self._run(self._calls.collections.update(name, changes), timeout_seconds)
 
     def delete_collection(self, name: str, *, timeout_seconds: float | None = None) -> None:
         """Deletes the collection and all that is in it."""
-        self._run(self._calls.delete_collection(name), timeout_seconds)
+        self._run(self._calls.collections.delete(name), timeout_seconds)
 
     def health(self, service: str = "", *, timeout_seconds: float | None = None) -> Health:
         """What the server says about itself or one service. Raises Unavailable if it is down."""
