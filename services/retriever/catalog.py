@@ -1,6 +1,6 @@
 """The collections that this retriever serves, opened: their generations and shards."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -100,6 +100,8 @@ class Catalog:
         self._seal_vectors = seal_vectors
         self._auditor = auditor
         self._snapshots = snapshots
+        # Called, from any thread, when a shard comes, goes, or is not what it was.
+        self.on_news: Callable[[], None] = lambda: None
         self._by_name: dict[tuple[str, str], OpenCollection] = {}
         self._by_generation: dict[int, OpenCollection] = {}
 
@@ -159,6 +161,7 @@ class Catalog:
             self._indexer.forget(shard.lexical for shard in shards if shard.lexical)
             raise
         self._by_name[collection.namespace, collection.name] = opened
+        self.on_news()
         opened.publish()
         if self._auditor is not None:
             self._auditor.track(
@@ -203,6 +206,7 @@ class Catalog:
         if collection is None:
             return
         self._by_generation.pop(collection.generation.key, None)
+        self.on_news()
         for shard in collection.shards:
             shard.dropped = True
             shard.applied.release()
@@ -269,8 +273,12 @@ class Catalog:
                 path, generation.key, number, generation.index_kind, generation.space.dimensions
             ),
             seal_vectors=self._seal_vectors,
-            on_change=self._sealer.notify,
+            on_change=self._changed,
         )
+
+    def _changed(self, shard: Shard) -> None:
+        self._sealer.notify(shard)
+        self.on_news()
 
 
 def _apply(

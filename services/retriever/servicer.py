@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from services.retriever import answers, document_requests, document_updates, requests
+from services.retriever import answers, document_requests, document_updates, requests, watching
+from services.retriever.announcements import Announcements
 from services.retriever.catalog import OpenCollection
 from services.retriever.filters import requests as filter_requests
 from services.retriever.metadata import MetadataRules
@@ -26,9 +27,12 @@ class _NamesCollection(Protocol):
 
 
 class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
+    accepts_writes = True
+
     def __init__(self, retriever: Retriever, settings: RetrieverSettings, drain: Drain) -> None:
         self._retriever = retriever
         self._drain = drain
+        self._announcements = Announcements(retriever.catalog, drain)
         self._default_shards = settings.default_shards
         self._default_language = settings.lexical_language
         self._max_document_bytes = settings.max_document_bytes
@@ -275,6 +279,11 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
                 and request.collection in ("", item.collection)
             ],
         )
+
+    def WatchShards(
+        self, request: pb.WatchShardsRequest, context: Any
+    ) -> AsyncIterator[pb.WatchShardsResponse]:
+        return watching.messages(self._announcements, "", accepts_writes=self.accepts_writes)
 
     def _check_answer(self, size: int) -> None:
         fix = "ask for fewer, or set documents_with_text"

@@ -8,9 +8,13 @@ T = TypeVar("T")
 
 
 class Drain:
-    """Set once, when the server stops: no new stream items are taken from then on."""
+    """Set once, when the server stops: no new stream items are taken from then on.
+
+    Before that callers have time to notice: from `leaving` on nobody else should come.
+    """
 
     def __init__(self) -> None:
+        self.leaving = asyncio.Event()
         self._event = asyncio.Event()
         # Tasks that wait for the next request of their stream.
         self._waiting: set[asyncio.Task[Any]] = set()
@@ -20,6 +24,7 @@ class Drain:
         return self._event.is_set()
 
     def begin(self) -> None:
+        self.leaving.set()
         self._event.set()
         for task in self._waiting:
             task.cancel()

@@ -132,6 +132,7 @@ class TierServer:
         """Drains: NOT_SERVING, notice, end of streams, end of calls in flight, stop."""
         SERVING.labels(self.tier).set(0)
         self.serving = False
+        self.drain.leaving.set()
         # Not `enter_graceful_shutdown`: a server that drains is alive.
         for service in ("", *self._services):
             await self._health.set(service, _NOT_SERVING)

@@ -22,6 +22,8 @@ class ReplicaServicer(RetrieverServicer):
     own state, or to see certain writes, waits until that is known; a search that does not is
     answered at once, unless what is wrong with it may be that."""
 
+    accepts_writes = False
+
     def __init__(
         self,
         retriever: Retriever,
