@@ -23,6 +23,7 @@ async def wire(settings: GatewaySettings, server: TierServer) -> AsyncIterator[N
         else None
     )
     try:
+        retriever.start()
         servicer = SearchServicer(settings, server.drain, embedder, retriever, reranker)
         server.register(search_pb2_grpc.add_SearchServiceServicer_to_server, servicer, SERVICE)
         if settings.http_port is not None:

@@ -22,8 +22,8 @@ class GatewaySettings(ServerSettings):
     embedder_address: str = "127.0.0.1:7701"
     """Where the embedder is: host:port; all replicas behind the name are used in turn."""
     retriever_addresses: tuple[str, ...] = ("127.0.0.1:7702",)
-    """Where the retrievers are, one host:port each: the first is the writer, the others read the
-    same store."""
+    """Where the retrievers over one store are, one host:port each. They say what they have and
+    whether they take writes; where none does the first is the writer."""
     reranker_address: str | None = None
     """Where the reranker is: host:port; unset: the retriever's order is final."""
     tier_ca_file: Path | None = None

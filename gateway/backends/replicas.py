@@ -3,9 +3,9 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, TypeAlias
 
 from gateway.backends.allowance import Allowance
 from gateway.backends.endpoint import BadAnswer, Check, Endpoint, Method, Reply, far_too_slow
@@ -22,7 +22,8 @@ from sirdar.errors import (
 )
 from sirdar.v1 import retriever_pb2
 
-WRITER = 0
+_FIRST = frozenset({0})
+_Found: TypeAlias = retriever_pb2.SearchPassagesResponse
 # Retries are for a tenth of the calls. When a replica is lost its calls in flight go to another,
 # which is no more load than it would have had; where there is no other one, a few are enough.
 _RETRY_SHARE = 0.1
@@ -47,8 +48,17 @@ class Read(Generic[Reply]):
     writer_first: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Whom to choose from: one that writes is never behind."""
+
+    among: Collection[int]
+    writer_first: bool
+
+
 class Replicas:
-    """Endpoints that answer the same. The first is the writer: it is never behind.
+    """Endpoints that answer the same. `writers` says which of them write: the first, as long as
+    none has said so.
 
     Each call goes to the better of two at random, by calls in flight and mean
     latency (Mitzenmacher, The power of two choices, 2001), and past those whose
@@ -57,8 +67,14 @@ class Replicas:
     gRPC's own retries are off, so that attempts do not multiply.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        writers: Callable[[], frozenset[int]] = lambda: _FIRST,
+    ) -> None:
         self._endpoints = tuple(endpoints)
+        self._everyone = range(len(self._endpoints))
+        self._said_to_write = writers
         self._several = len(self._endpoints) > 1
         self._retries = Allowance(
             _RETRY_SHARE, _SAVED_FAILOVERS if self._several else _SAVED_RETRIES
@@ -71,58 +87,71 @@ class Replicas:
 
     async def call(self, read: Read[Reply], request: Any, limit_seconds: float) -> Reply:
         """Raises the errors of `Endpoint.call`."""
-        return (await self._call(read, request, limit_seconds, read.writer_first, hedge=False))[0]
+        choice = Choice(self._everyone, read.writer_first)
+        return (await self._call(read, request, limit_seconds, choice, hedge=False))[0]
+
+    async def write(self, write: Read[Reply], request: Any, limit_seconds: float) -> Reply:
+        """Asked of one that writes, and once: a call that was cut off may have been done."""
+        writers = self._writers
+        place = next(iter(writers))
+        if len(writers) > 1:
+            chosen = self._pick(Choice(writers, writer_first=False), ())
+            place = place if chosen is None else chosen
+        return await self._try(place, write, request, limit_seconds)
 
     async def search(
-        self,
-        read: Read[retriever_pb2.SearchPassagesResponse],
-        request: retriever_pb2.SearchPassagesRequest,
-        limit_seconds: float,
-        *,
-        writer_first: bool,
-    ) -> retriever_pb2.SearchPassagesResponse:
-        """As `call`; where there are several, slow ones are hedged, and an answer that lacks
-        shards is asked for again elsewhere."""
-        if not self._several:
-            return await self.call(read, request, limit_seconds)
-        until = time.monotonic() + limit_seconds
-        found, place = await self._call(read, request, limit_seconds, writer_first, hedge=True)
-        if found.coverage.shards_answered >= found.coverage.shards_asked:
-            return found
-        other = self._pick(writer_first=True, tried=(place,))
-        if other in (None, place) or not self._may_retry():
-            return found
+        self, read: Read[_Found], request: Any, limit_seconds: float, choice: Choice
+    ) -> tuple[_Found, int]:
+        """As `call`, hedged where there are several; and who answered."""
+        return await self._call(read, request, limit_seconds, choice, hedge=len(choice.among) > 1)
+
+    async def search_others(
+        self, read: Read[_Found], request: Any, until: float, asked: tuple[int, ...]
+    ) -> tuple[_Found, int] | None:
+        """Once more, of one that was not asked, as a retry; None: there is none, or it fails
+        too."""
+        other = self._pick(Choice(self._everyone, writer_first=True), asked)
+        if other is None or other in asked or not self._may_retry():
+            return None
         try:
-            again = await self._try(other, read, request, until - time.monotonic())
+            return await self._try(other, read, request, until - time.monotonic()), other
         except SirdarError:
-            return found
-        return max(found, again, key=lambda reply: reply.coverage.shards_answered)
+            return None
+
+    @property
+    def everyone(self) -> Collection[int]:
+        return self._everyone
+
+    @property
+    def _writers(self) -> frozenset[int]:
+        return self._said_to_write() or _FIRST
 
     async def _call(
         self,
         read: Read[Reply],
         request: Any,
         limit_seconds: float,
-        writer_first: bool,
+        choice: Choice,
         hedge: bool,
     ) -> tuple[Reply, int]:
         until = time.monotonic() + limit_seconds
-        place = self._pick(writer_first, ())
+        place = self._pick(choice, ())
         if place is None:
-            raise self._endpoints[WRITER].refusal()
+            raise self._endpoints[min(choice.among)].refusal()
         self._retries.earn()
         tried: tuple[int, ...] = ()
         while True:
             try:
                 left = limit_seconds if not tried else until - time.monotonic()
                 if hedge:
-                    return await self._hedged(place, read, request, left)
+                    return await self._hedged(place, read, request, left, choice.among)
                 return await self._try(place, read, request, left), place
             except Unavailable as failed:
                 tried = (*tried, place)
-                place = await self._next(failed, tried, writer_first, until)
+                place = await self._next(failed, tried, choice, until)
             except (NotFound, FailedPrecondition, Unimplemented, DeadlineExceeded) as refused:
-                return await self._ask_writer(refused, place, read, request, until), WRITER
+                writer = self._other_writer(refused, place, choice, until)
+                return await self._ask_writer(refused, writer, read, request, until), writer
 
     def _try(
         self, place: int, read: Read[Reply], request: Any, limit_seconds: float
@@ -130,22 +159,23 @@ class Replicas:
         endpoint = self._endpoints[place]
         return endpoint.call(read.methods[place], request, limit_seconds, read.check)
 
-    def _pick(self, writer_first: bool, tried: tuple[int, ...]) -> int | None:
+    def _pick(self, choice: Choice, tried: tuple[int, ...]) -> int | None:
         """The next to ask, one that was not tried if any is well; None: all circuits are open."""
         if not self._several:
-            return WRITER if self._endpoints[WRITER].breaker.lets_through() else None
+            return 0 if self._endpoints[0].breaker.lets_through() else None
         well: list[int] = []
-        for place, endpoint in enumerate(self._endpoints):
-            if not endpoint.breaker.open:
+        for place in choice.among:
+            breaker = self._endpoints[place].breaker
+            if not breaker.open:
                 well.append(place)
-            elif place not in tried and endpoint.breaker.lets_through():
+            elif place not in tried and breaker.lets_through():
                 # A probe: who may be back is found out first.
                 return place
         fresh = [place for place in well if place not in tried] or well
         if not fresh:
             return None
-        if writer_first and WRITER in fresh:
-            return WRITER
+        if choice.writer_first:
+            fresh = [place for place in fresh if place in self._writers] or fresh
         if len(fresh) == 1:
             return fresh[0]
         one, other = random.sample(fresh, 2)
@@ -155,13 +185,13 @@ class Replicas:
         self,
         failed: Unavailable,
         tried: tuple[int, ...],
-        writer_first: bool,
+        choice: Choice,
         until: float,
     ) -> int:
         """Whom to ask instead. Raises the failure where there is to be no other attempt."""
         if len(tried) > len(_PAUSES):
             raise failed
-        place = self._pick(writer_first, tried)
+        place = self._pick(choice, tried)
         if place is None:
             raise failed
         pause = 0.0
@@ -182,24 +212,34 @@ class Replicas:
         (self._retried if allowed else self._not_retried).inc()
         return allowed
 
-    async def _ask_writer(
-        self, refused: SirdarError, place: int, read: Read[Reply], request: Any, until: float
-    ) -> Reply:
-        """A replica that is behind may not know of a collection, or of a write, yet.
-
-        Raises the refusal when it is the writer's own, or the writer is away.
-        """
+    def _other_writer(self, refused: SirdarError, place: int, choice: Choice, until: float) -> int:
+        """Who knows better: a replica that is behind may not know of a collection, or of a write,
+        yet. Raises the refusal when it is a writer's own, or no writer may be asked."""
         behind = not isinstance(refused, DeadlineExceeded) or refused.reason == "NOT_APPLIED_YET"
-        left = until - time.monotonic()
-        if place == WRITER or not behind or left <= 0 or self._endpoints[WRITER].breaker.open:
+        writers = self._writers
+        if place in writers or not behind or until <= time.monotonic():
             raise refused
+        for writer in writers:
+            if writer in choice.among and not self._endpoints[writer].breaker.open:
+                return writer
+        raise refused
+
+    async def _ask_writer(
+        self, refused: SirdarError, writer: int, read: Read[Reply], request: Any, until: float
+    ) -> Reply:
+        """Raises the refusal where the writer is away."""
         try:
-            return await self._try(WRITER, read, request, left)
+            return await self._try(writer, read, request, until - time.monotonic())
         except Unavailable:
             raise refused from None
 
     async def _hedged(
-        self, place: int, read: Read[Reply], request: Any, limit_seconds: float
+        self,
+        place: int,
+        read: Read[Reply],
+        request: Any,
+        limit_seconds: float,
+        among: Collection[int],
     ) -> tuple[Reply, int]:
         """A search, asked of another replica as well when it takes longer than nearly all: while
         such searches are few, and in any case when it takes far longer, as a retry."""
@@ -209,7 +249,7 @@ class Replicas:
         others: list[int] = []
 
         def second(moment: int) -> Awaitable[Reply] | None:
-            other = self._pick(writer_first=True, tried=(place,))
+            other = self._pick(Choice(among, writer_first=True), (place,))
             if other in (None, place):
                 return None
             if not (self._hedges.spend() or (moment == last and self._may_retry())):

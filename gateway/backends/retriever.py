@@ -6,11 +6,14 @@ from typing import Any
 
 from gateway.backends import sense
 from gateway.backends.endpoint import Check, Endpoint, Method, Reply
+from gateway.backends.picture import Picture
 from gateway.backends.position_stream import StreamedPositions
 from gateway.backends.replicas import Read, Replicas
+from gateway.backends.shard_search import ShardSearch
+from gateway.backends.shard_watch import ShardWatch
 from gateway.search_watch import note_applied
 from services.runtime.channel import ClientTls
-from sirdar.v1 import common_pb2, retriever_pb2, retriever_pb2_grpc
+from sirdar.v1 import retriever_pb2, retriever_pb2_grpc
 
 # Read by any replica, which waits for what the read must see.
 _ANYWHERE: Mapping[str, Check | None] = {
@@ -25,17 +28,24 @@ _WRITER_FIRST: Mapping[str, Check | None] = {
     "ListCollections": None,
     "ListShards": None,
 }
-_WRITES: Mapping[str, Check] = {
+# Asked of one that writes, and once.
+_WRITES: Mapping[str, Check | None] = {
     "WriteDocuments": sense.documents_written,
     "UpdateDocuments": sense.documents_updated,
     "DeleteDocuments": sense.documents_deleted,
+    "DeleteByFilter": None,
+    "CheckDocuments": None,
+    "CreateCollection": None,
+    "UpdateCollection": None,
+    "DeleteCollection": None,
 }
 
 
 class Retriever:
-    """Writes go to the first address, once: one that was cut off may have been committed.
+    """Writes go to who says that it takes them, the first address as long as none does.
 
-    Reads go to any that is well; see `Replicas`. `rpc` are the methods, for `call`.
+    Reads go to any that is well, searches to those that have the shards; see `Replicas` and
+    `ShardSearch`. `rpc` are the methods, for `call`.
     """
 
     name = "retriever"
@@ -48,20 +58,32 @@ class Retriever:
         ]
         stubs = [_stub(endpoint) for endpoint in self._endpoints]
         self.rpc = stubs[0]
-        self._replicas = Replicas(self._endpoints)
+        picture = Picture(len(stubs))
+        self._watch = ShardWatch(stubs, picture)
+        self._replicas = Replicas(self._endpoints, lambda: picture.writers)
+
+        def each(name: str, check: Check | None) -> Read[Any]:
+            methods = tuple(getattr(stub, name) for stub in stubs)
+            return Read(methods, check, writer_first=name in _WRITER_FIRST)
+
         self._reads = {
-            getattr(self.rpc, name): Read(
-                tuple(getattr(stub, name) for stub in stubs), check, name in _WRITER_FIRST
-            )
+            getattr(self.rpc, name): each(name, check)
             for name, check in {**_ANYWHERE, **_WRITER_FIRST}.items()
         }
         positions = tuple(StreamedPositions(stub) for stub in stubs)
         self._reads[self.rpc.GetPosition] = Read(positions, None, writer_first=True)
-        self._checks: dict[Method[Any], Check] = {
-            getattr(self.rpc, name): check for name, check in _WRITES.items()
+        self._writes: dict[Method[Any], Read[Any]] = {
+            getattr(self.rpc, name): each(name, check) for name, check in _WRITES.items()
         }
+        self._searches = ShardSearch(self._replicas, self._reads[self.rpc.SearchPassages], picture)
+
+    def start(self) -> None:
+        """Listens to what the retrievers announce; one alone is asked for everything anyway."""
+        if len(self._endpoints) > 1:
+            self._watch.start()
 
     async def close(self) -> None:
+        await self._watch.close()
         await asyncio.gather(*(endpoint.channel.close() for endpoint in self._endpoints))
 
     async def serving(self, limit_seconds: float) -> bool:
@@ -75,18 +97,14 @@ class Retriever:
         `Endpoint.call`."""
         read = self._reads.get(method)
         if read is None:
-            return await self._endpoints[0].call(
-                method, request, limit_seconds, self._checks.get(method)
-            )
+            return await self._replicas.write(self._writes[method], request, limit_seconds)
         return await self._replicas.call(read, request, limit_seconds)
 
     async def search(
         self, request: retriever_pb2.SearchPassagesRequest, limit_seconds: float
     ) -> retriever_pb2.SearchPassagesResponse:
-        """From all shards if any replica has them all. Hedged where there are several."""
-        read = self._reads[self.rpc.SearchPassages]
-        strong = request.consistency == common_pb2.CONSISTENCY_STRONG
-        response = await self._replicas.search(read, request, limit_seconds, writer_first=strong)
+        """From all shards that any retriever has. Hedged where several have them."""
+        response = await self._searches.search(request, limit_seconds)
         note_applied(request.collection, response.applied_seqs)
         return response
 

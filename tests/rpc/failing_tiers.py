@@ -1,7 +1,7 @@
 """A gateway over tiers that a test makes fail, and what Prometheus is told of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +14,9 @@ from gateway.__main__ import wire
 from gateway.settings import GatewaySettings
 from services.runtime.server import TierServer, serve
 from sirdar.client import AsyncClient
-from sirdar.errors import SirdarError, from_rpc_error
+from sirdar.errors import SirdarError, Unimplemented, from_rpc_error
 from sirdar.v1 import (
+    common_pb2,
     document_pb2,
     embedder_pb2_grpc,
     reranker_pb2_grpc,
@@ -62,6 +63,36 @@ class FailingRetriever(RetrieverDouble):
     working: int = 0
     cancelled: int = 0
     reads: list[str] = field(default_factory=list)
+    # What it says that it has, when `news` is set; None: it is older, and cannot say.
+    announced: dict[int, "retriever_pb2.ShardState.ValueType"] | None = None
+    applied_seq: int = 1
+    accepts_writes: bool = False
+    shards: int = 4
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    watched: bool = False
+
+    async def WatchShards(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        if self.announced is None:
+            raise Unimplemented("no such method")
+        while True:
+            self.news.clear()
+            self.watched = True
+            yield retriever_pb2.WatchShardsResponse(
+                accepts_writes=self.accepts_writes,
+                shards=[
+                    retriever_pb2.ShardAnnouncement(
+                        namespace="default",
+                        collection="notes",
+                        generation=1,
+                        shards=self.shards,
+                        shard=shard,
+                        state=state,
+                        applied_seq=self.applied_seq,
+                    )
+                    for shard, state in self.announced.items()
+                ],
+            )
+            await self.news.wait()
 
     async def SearchPassages(self, request: Any, context: Any) -> Any:
         if self.failures:
@@ -76,8 +107,30 @@ class FailingRetriever(RetrieverDouble):
         finally:
             self.working -= 1
         response = await super().SearchPassages(request, context)
+        if self.announced is not None:
+            response = self._of_shards(request, self.announced)
         self.spoil(response)
         return response
+
+    def _of_shards(self, request: Any, announced: dict[int, Any]) -> Any:
+        """One document from each shard that is asked for and here: the lower the shard's number
+        the nearer."""
+        asked = list(request.shards) or list(range(self.shards))
+        searched = (retriever_pb2.SHARD_STATE_READY, retriever_pb2.SHARD_STATE_DRAINING)
+        here = [shard for shard in asked if announced.get(shard) in searched]
+        found = retriever_pb2.PassageCandidates()
+        for place, shard in enumerate(here):
+            found.passages.add(document_id=f"d{shard}", text=f"d{shard}!", shard=shard)
+            found.dense.add(passage=place, score=1.0 - shard / 10)
+        return retriever_pb2.SearchPassagesResponse(
+            results=[found],
+            coverage=common_pb2.Coverage(
+                shards_asked=len(asked),
+                shards_answered=len(here),
+                missing_shards=[shard for shard in asked if shard not in here],
+            ),
+            applied_seqs=[self.applied_seq] * len(here),
+        )
 
     async def GetCollection(self, request: Any, context: Any) -> Any:
         self.reads.append("GetCollection")
@@ -174,9 +227,13 @@ class Tiers:
 
 
 @asynccontextmanager
-async def running(retrievers: int = 1, **settings: Any) -> AsyncIterator[Tiers]:
+async def running(
+    retrievers: int = 1, *, announced: Sequence[dict[int, Any] | None] = (), **settings: Any
+) -> AsyncIterator[Tiers]:
+    """`announced`: what each retriever says that it has, if it says so."""
     embedder, reranker = FailingEmbedder(), FailingReranker({"a!": 1.0, "b!": 3.0, "c!": 2.0})
-    doubles = [FailingRetriever() for _ in range(retrievers)]
+    says = announced or [None] * retrievers
+    doubles = [FailingRetriever(announced=item) for item in says]
     async with AsyncExitStack() as stack:
         addresses = [
             await stack.enter_async_context(

@@ -216,6 +216,8 @@ async def test_no_search_fails_when_a_replica_dies_or_hangs_under_load(
     lost = 0 if which == "writer" else 1
     async with AsyncExitStack() as stack:
         processes = [await stack.enter_async_context(replica(port)) for port in ports]
+        # A gateway that found nobody would look again in half a second.
+        await until(all_serve(addresses))
         embedder = await stack.enter_async_context(serving_embedder())
         gateway = await stack.enter_async_context(
             gateway_over(
@@ -223,7 +225,6 @@ async def test_no_search_fails_when_a_replica_dies_or_hangs_under_load(
             )
         )
         client = await stack.enter_async_context(AsyncClient(gateway))
-        await until(all_serve(addresses))
         load = Load(client)
         async with load.going_on(callers=16):
             await load.more(200)

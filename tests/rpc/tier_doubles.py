@@ -249,6 +249,14 @@ class RetrieverDouble:
             raise FailedPrecondition("another space", reason="SPACE_MISMATCH")
         if query.lexical and not self.lexical:
             raise Unimplemented("no words here", reason="LEXICAL_NOT_AVAILABLE")
+        if request.shards and 0 not in request.shards:
+            # All that it has is in the first shard.
+            return retriever_pb2.SearchPassagesResponse(
+                results=[retriever_pb2.PassageCandidates()],
+                coverage=common_pb2.Coverage(
+                    shards_asked=len(request.shards), shards_answered=len(request.shards)
+                ),
+            )
         found = retriever_pb2.PassageCandidates()
         for identity, index in (("a", 0), ("a", 1), ("b", 0), ("c", 0), ("d", 0)):
             text = self.text_of.get(identity, f"{identity}!")
