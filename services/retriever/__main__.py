@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from services.retriever.opening import open_retriever
 from services.retriever.replica.opening import open_replica
 from services.retriever.replica.servicer import ReplicaServicer
+from services.retriever.replica.shared import open_shared
+from services.retriever.replica.shared_servicer import SharedServicer
 from services.retriever.servicer import RetrieverServicer
 from services.retriever.settings import RetrieverSettings
 from services.retriever.trim import bound_heap
@@ -28,7 +30,10 @@ async def wire(settings: RetrieverSettings, server: TierServer) -> AsyncIterator
 
 @asynccontextmanager
 async def _servicer(settings: RetrieverSettings, drain: Drain) -> AsyncIterator[RetrieverServicer]:
-    if settings.follow is None:
+    if settings.is_shared:
+        async with open_shared(settings) as (retriever, follower):
+            yield SharedServicer(retriever, settings, drain, follower)
+    elif settings.follow is None:
         async with open_retriever(settings) as retriever:
             yield RetrieverServicer(retriever, settings, drain)
     else:

@@ -18,6 +18,7 @@ from services.retriever.retriever import Background, Retriever
 from services.retriever.sealer import Sealer
 from services.retriever.search import Searcher
 from services.retriever.settings import RetrieverSettings
+from services.retriever.showing import Owning, Showing
 from services.retriever.snapshots.location import SnapshotLocation
 from services.retriever.snapshots.retention import writer_of
 from services.retriever.snapshots.snapshots import Snapshots
@@ -73,12 +74,14 @@ class Searching:
     searcher: Searcher
     words: LexicalSearcher
     retriever: Retriever
+    snapshots: Snapshots
 
     @staticmethod
     def of(
         settings: RetrieverSettings,
         parts: Parts,
         store: Store,
+        showing: Showing,
         catch_up: Callable[[], None] = lambda: None,
     ) -> "Searching":
         searcher = Searcher(
@@ -95,9 +98,9 @@ class Searching:
             threads=settings.lexical_search_threads,
             max_waiting=settings.max_waiting_searches,
         )
-        background = Background(parts.indexer, parts.auditor, parts.snapshots)
+        background = Background(parts.indexer, parts.auditor, parts.snapshots, showing)
         retriever = Retriever(store, parts.catalog, searcher, words, background, settings)
-        return Searching(searcher, words, retriever)
+        return Searching(searcher, words, retriever, parts.snapshots)
 
 
 @asynccontextmanager
@@ -111,7 +114,7 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
         store = SqliteStore(
             folder.database, parts.catalog.apply, max_waiting_bytes=settings.max_waiting_write_bytes
         )
-        searching = Searching.of(settings, parts, store)
+        searching = Searching.of(settings, parts, store, Owning(parts.catalog, store))
         retriever = searching.retriever
         sweeper = Sweeper(store)
         try:

@@ -23,6 +23,7 @@ from services.retriever.recall.auditor import Auditor
 from services.retriever.search import SearchAnswer, Searcher, SearchRequest
 from services.retriever.settings import RetrieverSettings
 from services.retriever.shard import Shard, ShardState
+from services.retriever.showing import Showing
 from services.retriever.snapshots.snapshots import Snapshots
 from services.retriever.snapshots.taking import Snapshot
 from services.retriever.store.interface import Store
@@ -64,6 +65,7 @@ class Background:
     indexer: Indexer
     auditor: Auditor
     snapshots: Snapshots
+    showing: Showing
 
 
 class Retriever:
@@ -81,6 +83,7 @@ class Retriever:
         self.catalog = catalog
         self.auditor = background.auditor
         self._snapshots = background.snapshots
+        self._showing = background.showing
         self._store = store
         self._searcher = searcher
         self._deliveries = Deliveries()
@@ -108,7 +111,7 @@ class Retriever:
             check_index(definition.index_kind, definition.space.dimensions)
             with self._collections_lock:
                 collection = self._store.create_collection(definition).result()
-                self.catalog.open(collection, self._store)
+                self._showing.created(collection)
                 return collection
 
         return await self.in_thread(create)
@@ -117,7 +120,7 @@ class Retriever:
         def delete() -> None:
             with self._collections_lock:
                 generation = self._store.delete_collection(namespace, name).result()
-                self.catalog.remove(namespace, name)
+                self._showing.deleted(namespace, name)
                 self._snapshots.forget(namespace, name, generation, self._store)
 
         await self.in_thread(delete)
@@ -128,7 +131,7 @@ class Retriever:
         def change() -> Collection:
             with self._collections_lock:
                 collection = self._store.update_collection(namespace, name, update).result()
-                self.catalog.update(collection, self._store)
+                self._showing.updated(collection)
                 return collection
 
         return await self.in_thread(change)
@@ -234,6 +237,14 @@ class Retriever:
 
     async def committed_seqs(self, generation: Generation) -> list[int]:
         return await self.in_thread(lambda: self._store.committed_seqs(generation))
+
+    async def current(self, collection: OpenCollection) -> None:
+        """Until its shards show all that is committed now. Raises DeadlineExceeded."""
+        committed = await self.committed_seqs(collection.generation)
+        until = deadline() or time.monotonic() + self._max_wait_seconds
+        for shard in collection.shards:
+            left = max(0.0, until - time.monotonic())
+            await shard.applied.wait(committed[shard.number], left)
 
     def position(self, collection: OpenCollection) -> CollectionPosition:
         """Where its writes stand. The shards know of a commit before it is acknowledged, and

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from services.cluster.shards import MAX_SHARDS
 from services.retriever.lexical.analyzers import LANGUAGES, NO_LANGUAGE, is_language
@@ -24,6 +24,16 @@ class RetrieverSettings(ServerSettings):
     follow: Path | None = None
     """Data folder of another retriever on this machine, to be a read replica of it: this one then
     answers from that one's store, and refuses writes. Unset: it has a store of its own."""
+    store: SecretStr = SecretStr("sqlite")
+    """Where documents are kept: `sqlite` is the data folder's own database. Several retrievers
+    share `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`: each of them writes, and shows what any
+    wrote. It needs the extra `postgres`."""
+    store_schema: str = Field(default="sirdar", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
+    """Schema of the PostgreSQL database that holds the store: one for each cluster."""
+    store_cluster: str = Field(default="sirdar", min_length=1, max_length=200)
+    """Name of those who share the store: a retriever of another cluster is refused."""
+    store_connections: int = Field(default=16, ge=2)
+    """Connections to PostgreSQL for reads; there is one more for writes, and one that listens."""
     default_shards: int = Field(default=4, ge=1, le=MAX_SHARDS)
     """Shards of a collection that does not say how many."""
     max_document_bytes: int = Field(default=4 * 2**20, ge=1024)
@@ -80,6 +90,34 @@ class RetrieverSettings(ServerSettings):
         if self.follow is not None and self.follow.absolute() == self.data_folder.absolute():
             raise ValueError("follow must be another folder than data_folder")
         return self
+
+    @model_validator(mode="after")
+    def _one_store(self) -> "RetrieverSettings":
+        if self.follow is not None and self.is_shared:
+            raise ValueError(
+                "follow and store must not both be set: whoever shares a store follows it anyway"
+            )
+        return self
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other retrievers write the store too."""
+        return self.store.get_secret_value() != "sqlite"
+
+    @field_validator("store")
+    @classmethod
+    def _a_store(cls, store: SecretStr) -> SecretStr:
+        value = store.get_secret_value()
+        if value != "sqlite" and not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must be sqlite or postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+        return store
+
+    @field_validator("store_schema")
+    @classmethod
+    def _a_schema(cls, schema: str) -> str:
+        if schema.startswith("pg_"):
+            raise ValueError("must not begin with pg_, which PostgreSQL keeps for itself")
+        return schema
 
     @field_validator("lexical_language")
     @classmethod

@@ -28,12 +28,12 @@ class Follower:
     """Looks whether something was committed, at an interval or when it is asked to, and shows it.
 
     What may be known late by reads that do not ask for more is known at once by
-    those that wait for `refreshed`.
+    those that wait for `refreshed`. `nudged`: set by who knows that something was.
     """
 
-    def __init__(self, replay: Replay) -> None:
+    def __init__(self, replay: Replay, nudged: Event | None = None) -> None:
         self._replay = replay
-        self._nudged = Event()
+        self._nudged = nudged or Event()
         self._lock = Lock()
         self._waiting: list[Future[None]] = []
         self._complete: Future[None] = Future()

@@ -18,6 +18,7 @@ from services.retriever.replica.replay import Replay
 from services.retriever.retriever import Retriever
 from services.retriever.settings import RetrieverSettings
 from services.retriever.shard import Shard
+from services.retriever.showing import Following
 from services.retriever.store.interface import FollowedStore
 from services.retriever.store.sqlite.followed import FollowedSqliteStore, await_store
 from sirdar.errors import FailedPrecondition
@@ -36,6 +37,19 @@ async def open_replica(
 
     Raises FailedPrecondition when a folder cannot be used.
     """
+    with own(settings.data_folder) as folder:
+        check_folder(folder)
+        store = await _store(DataFolder(follow).database)
+        async with follow_store(settings, folder, store, Event()) as (searching, follower):
+            yield searching.retriever, follower
+
+
+@asynccontextmanager
+async def follow_store(
+    settings: RetrieverSettings, folder: DataFolder, store: FollowedStore, nudged: Event
+) -> AsyncIterator[tuple[Searching, Follower]]:
+    """What answers over a store that others write: all that was committed is shown inside the
+    block. Closes the store."""
 
     def has_room(shard: Shard) -> bool:
         return (
@@ -43,29 +57,27 @@ async def open_replica(
             and shard.unsealed_rows < settings.max_unsealed_vectors
         )
 
-    with own(settings.data_folder) as folder:
-        _check_folder(folder)
-        store = await _store(DataFolder(follow).database)
-        _keep_past(folder, store)
-        parts = Parts.of(settings, folder)
-        follower = Follower(Replay(store, parts.catalog, has_room))
-        searching = Searching.of(settings, parts, store, follower.catch_up)
-        try:
-            started = time.monotonic()
-            await searching.retriever.in_thread(lambda: parts.catalog.remove_strangers(store))
-            # What is replayed is sealed as it comes, which bounds the memory that it takes.
-            parts.start(store)
-            follower.start()
-            await asyncio.wrap_future(follower.complete())
-            log.info(
-                "caught up",
-                follows=str(follow),
-                collections=len(parts.catalog.all()),
-                seconds=round(time.monotonic() - started, 3),
-            )
-            yield searching.retriever, follower
-        finally:
-            await asyncio.to_thread(close, follower, parts, searching, store)
+    _keep_past(folder, store)
+    parts = Parts.of(settings, folder)
+    follower = Follower(Replay(store, parts.catalog, has_room), nudged)
+    showing = Following(follower)
+    searching = Searching.of(settings, parts, store, showing, follower.catch_up)
+    try:
+        started = time.monotonic()
+        await searching.retriever.in_thread(lambda: parts.catalog.remove_strangers(store))
+        # What is replayed is sealed as it comes, which bounds the memory that it takes.
+        parts.start(store)
+        follower.start()
+        await asyncio.wrap_future(follower.complete())
+        log.info(
+            "caught up",
+            data_folder=str(folder.path),
+            collections=len(parts.catalog.all()),
+            seconds=round(time.monotonic() - started, 3),
+        )
+        yield searching, follower
+    finally:
+        await asyncio.to_thread(close, follower, parts, searching, store)
 
 
 async def _store(file: Path) -> FollowedStore:
@@ -77,11 +89,11 @@ async def _store(file: Path) -> FollowedStore:
     return FollowedSqliteStore(file)
 
 
-def _check_folder(folder: DataFolder) -> None:
+def check_folder(folder: DataFolder) -> None:
     if folder.database.exists():
         raise FailedPrecondition(
-            f"{folder.path} is the data folder of a retriever that writes; give the replica one "
-            "of its own",
+            f"{folder.path} is the data folder of a retriever that writes its own database; give "
+            "this one another",
             reason="BAD_DATA_FOLDER",
         )
 
