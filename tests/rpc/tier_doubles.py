@@ -161,6 +161,10 @@ class RerankerDouble:
                 score.error.CopyFrom(to_status(InvalidArgument("no opinion")))
         return response
 
+    async def ListModels(self, request: Any, context: Any) -> Any:
+        model = common_pb2.ModelInfo(model=common_pb2.ModelRef(name=self.model), is_default=True)
+        return reranker_pb2.RerankerServiceListModelsResponse(models=[model])
+
 
 @dataclass
 class RetrieverDouble:
@@ -328,6 +332,7 @@ async def serving_reranker(reranker: RerankerDouble) -> AsyncIterator[str]:
 def _add_reranker(servicer: RerankerDouble, server: Any) -> None:
     class All(reranker_pb2_grpc.RerankerServiceServicer):
         RerankPassages = staticmethod(servicer.RerankPassages)
+        ListModels = staticmethod(servicer.ListModels)
 
     reranker_pb2_grpc.add_RerankerServiceServicer_to_server(All(), server)  # type: ignore[abstract]
 
