@@ -76,8 +76,7 @@ class StoredDocuments:
     ) -> search_pb2.DeleteByFilterResponse:
         if not request.HasField("filter"):
             raise InvalidArgument.field("filter", "must say which documents; nothing was deleted")
-        response = await self._retriever.call(
-            self._retriever.rpc.DeleteByFilter,
+        response = await self._retriever.delete_by_filter(
             retriever_pb2.RetrieverServiceDeleteByFilterRequest(
                 namespace=check.namespace_of(request.namespace),
                 collection=check.require_collection(request.collection),

@@ -90,9 +90,16 @@ class Replicas:
         choice = Choice(self._everyone, read.writer_first)
         return (await self._call(read, request, limit_seconds, choice, hedge=False))[0]
 
-    async def write(self, write: Read[Reply], request: Any, limit_seconds: float) -> Reply:
-        """Asked of one that writes, and once: a call that was cut off may have been done."""
-        writers = self._writers
+    async def write(
+        self,
+        write: Read[Reply],
+        request: Any,
+        limit_seconds: float,
+        among: Collection[int] = (),
+    ) -> Reply:
+        """Asked of one that writes, of these if there are any, and once: a call that was cut off
+        may have been done."""
+        writers = among or self._writers
         place = next(iter(writers))
         if len(writers) > 1:
             chosen = self._pick(Choice(writers, writer_first=False), ())

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.backends import sense
 from gateway.backends.endpoint import Check, Endpoint, Method, Reply
+from gateway.backends.filter_deletion import delete_by_filter
 from gateway.backends.picture import Picture
 from gateway.backends.position_stream import StreamedPositions
 from gateway.backends.replicas import Read, Replicas
@@ -58,7 +59,7 @@ class Retriever:
         ]
         stubs = [_stub(endpoint) for endpoint in self._endpoints]
         self.rpc = stubs[0]
-        picture = Picture(len(stubs))
+        self._picture = picture = Picture(len(stubs))
         self._watch = ShardWatch(stubs, picture)
         self._replicas = Replicas(self._endpoints, lambda: picture.writers)
 
@@ -99,6 +100,13 @@ class Retriever:
         if read is None:
             return await self._replicas.write(self._writes[method], request, limit_seconds)
         return await self._replicas.call(read, request, limit_seconds)
+
+    async def delete_by_filter(
+        self, request: retriever_pb2.RetrieverServiceDeleteByFilterRequest, limit_seconds: float
+    ) -> retriever_pb2.RetrieverServiceDeleteByFilterResponse:
+        """In all shards, or it raises; calling again goes on."""
+        write = self._writes[self.rpc.DeleteByFilter]
+        return await delete_by_filter(self._replicas, write, self._picture, request, limit_seconds)
 
     async def search(
         self, request: retriever_pb2.SearchPassagesRequest, limit_seconds: float

@@ -1,6 +1,6 @@
 """The collections that this retriever serves, opened: their generations and shards."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +11,7 @@ from prometheus_client import Gauge
 
 from services.retriever.index_kinds import explain
 from services.retriever.lexical.indexer import Indexer
+from services.retriever.ownership import EVERYTHING, Ownership
 from services.retriever.recall.auditor import Auditor
 from services.retriever.sealer import Sealer
 from services.retriever.segment import SegmentView
@@ -44,8 +45,27 @@ class OpenCollection:
     namespace: str
     name: str
     generation: Generation
+    # Those that are here.
     shards: tuple[Shard, ...]
+    # One a shard, here or not: the last write that is known to be committed.
+    committed: list[int]
     schema: tuple[FieldSchema, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of its shards are here."""
+        return len(self.shards) == self.generation.shards
+
+    def shard(self, number: int) -> Shard | None:
+        """None: it is not here."""
+        if self.whole:
+            return self.shards[number]
+        return next((shard for shard in self.shards if shard.number == number), None)
+
+    def note_committed(self, seqs: Iterable[tuple[int, int]]) -> None:
+        """Of these shards, by their numbers."""
+        for number, seq in seqs:
+            self.committed[number] = max(self.committed[number], seq)
 
     def vectors(self) -> int:
         return sum(part.rows - part.dead for part in self._segments())
@@ -93,8 +113,10 @@ class Catalog:
         seal_vectors: int,
         auditor: Auditor | None = None,
         snapshots: Snapshots | None = None,
+        ownership: Ownership = EVERYTHING,
     ) -> None:
         self._segments = segments
+        self._ownership = ownership
         self._sealer = sealer
         self._indexer = indexer
         self._seal_vectors = seal_vectors
@@ -147,13 +169,21 @@ class Catalog:
         them. Raises NotFound where it was deleted meanwhile.
         """
         generation = collection.generation
-        shards = tuple(self._shard(generation, number) for number in range(generation.shards))
+        numbers = self._ownership.shards(collection)
+        shards = tuple(self._shard(generation, number) for number in numbers)
+        self._remove_others(generation, numbers)
         opened = OpenCollection(
-            collection.namespace, collection.name, generation, shards, collection.schema
+            collection.namespace,
+            collection.name,
+            generation,
+            shards,
+            [0] * generation.shards,
+            collection.schema,
         )
         self._by_generation[generation.key] = opened
         try:
             committed = store.committed_seqs(generation)
+            opened.note_committed(enumerate(committed))
             for shard in shards:
                 self._open_shard(collection, shard, store, committed[shard.number], replayed)
         except BaseException:
@@ -229,7 +259,10 @@ class Catalog:
         for (key, number), group in groupby(sorted(changes, key=place), key=place):
             collection = self._by_generation.get(key)
             if collection is not None:
-                shard, of_shard = collection.shards[number], list(group)
+                shard, of_shard = collection.shard(number), list(group)
+                collection.note_committed([(number, of_shard[-1].position.seq)])
+                if shard is None:
+                    continue
                 _apply(collection, shard, of_shard)
                 if shard.lexical is not None:
                     self._indexer.feed(shard.lexical, of_shard)
@@ -249,6 +282,12 @@ class Catalog:
         _apply(collection, shard, changes, whole=whole)
         if shard.lexical is not None:
             self._indexer.follow(shard.lexical, committed_seq)
+
+    def _remove_others(self, generation: Generation, numbers: Sequence[int]) -> None:
+        """What is left of shards that were here once: they would never be brought up to date."""
+        folder = self._segments / str(generation.key)
+        for number in set(range(generation.shards)).difference(numbers):
+            rmtree(folder / str(number), ignore_errors=True)
 
     def _sealed(
         self, collection: Collection, shard: Shard, store: Store, committed_seq: int

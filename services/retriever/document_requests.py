@@ -121,7 +121,7 @@ def passage_search(
         candidates=request.candidates,
         exact=request.exact,
         documents_with_text=_documents_with_text(request),
-        shards=_shards(request.shards, generation),
+        shards=shards(request.shards, generation),
         consistency=_CONSISTENCIES[request.consistency],
         seen=_seen(request.consistency_tokens, generation),
         vector_places=places,
@@ -220,13 +220,14 @@ def expiry_ns(time: Timestamp, field: str) -> int:
     return time.seconds * _NANOS + time.nanos
 
 
-def _shards(shards: Sequence[int], generation: Generation) -> tuple[int, ...]:
-    for at, shard in enumerate(shards):
+def shards(numbers: Sequence[int], generation: Generation) -> tuple[int, ...]:
+    """Each once, ascending."""
+    for at, shard in enumerate(numbers):
         if not 0 <= shard < generation.shards:
             raise InvalidArgument.field(
                 f"shards[{at}]", f"must be 0 to {generation.shards - 1}, not {shard}"
             )
-    return tuple(sorted(set(shards)))
+    return tuple(sorted(set(numbers)))
 
 
 def _seen(tokens: Sequence[str], generation: Generation) -> tuple[Position, ...]:

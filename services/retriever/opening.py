@@ -58,6 +58,7 @@ class Parts:
             seal_vectors=settings.seal_vectors,
             auditor=auditor,
             snapshots=snapshots,
+            ownership=settings.ownership,
         )
         return Parts(sealer, indexer, auditor, snapshots, catalog)
 

@@ -43,15 +43,16 @@ from services.retriever.store.records import (
     WriteResult,
 )
 from services.runtime.deadline import deadline
-from sirdar.errors import NotFound, ResourceExhausted
+from sirdar.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionPosition:
-    """One sequence a shard: the last that is committed, and the last that searches see; of the
-    collection and the opening of the store that `identity` tells from all others."""
+    """One sequence a shard: the last that is committed, and the last that searches see, 0 where
+    the shard is not here; of the collection and the opening of the store that `identity` tells
+    from all others."""
 
     identity: str
     committed_seqs: tuple[int, ...]
@@ -138,6 +139,13 @@ class Retriever:
 
     async def create_snapshot(self, opened: OpenCollection) -> Snapshot:
         """Raises FailedPrecondition, ResourceExhausted, Unavailable, DataLoss."""
+        if not opened.whole:
+            raise FailedPrecondition(
+                f"{len(opened.shards)} of {opened.generation.shards} shards of "
+                f"{opened.namespace}/{opened.name} are on this retriever: a snapshot has all; "
+                "take it where all are",
+                reason="NOT_ALL_SHARDS",
+            )
         collection = await self.collection(opened.namespace, opened.name)
         return await asyncio.wrap_future(
             self._snapshots.submit(collection, self._store, opened.shards)
@@ -148,7 +156,8 @@ class Retriever:
         for collection in self._store.all_collections():
             with suppress(NotFound):
                 opened = self.catalog.get(collection.namespace, collection.name)
-                self._snapshots.take_changed(collection, self._store, opened.shards)
+                if opened.whole:
+                    self._snapshots.take_changed(collection, self._store, opened.shards)
 
     async def collection(self, namespace: str, name: str) -> Collection:
         return await self.in_thread(lambda: self._store.collection(namespace, name))
@@ -209,13 +218,27 @@ class Retriever:
         return await asyncio.wrap_future(self._store.delete_documents(generation, ids))
 
     async def delete_matching(
-        self, collection: OpenCollection, condition: Condition, *, count_only: bool
+        self,
+        collection: OpenCollection,
+        numbers: Sequence[int],
+        condition: Condition,
+        *,
+        count_only: bool,
     ) -> FilterDeletion:
-        """Raises Unavailable where a shard does not answer."""
+        """In these shards; none: in all. Raises Unavailable where one does not answer, or is not
+        here."""
         until = deadline()
+        wanted = numbers or range(collection.generation.shards)
+        shards = [shard for number in wanted if (shard := collection.shard(number))]
+        if len(shards) < len(wanted):
+            raise Unavailable(
+                f"{len(shards)} of {len(wanted)} shards are on this retriever; ask those that "
+                "have the others for them",
+                reason="NOT_ALL_SHARDS",
+            )
         return await self.in_thread(
             lambda: delete_matching(
-                self._store, collection.shards, condition, count_only=count_only, until=until
+                self._store, shards, condition, count_only=count_only, until=until
             )
         )
 
@@ -251,8 +274,11 @@ class Retriever:
         after a restart all that were; nothing is read from disk."""
         return CollectionPosition(
             f"{self._store.opening()}-{collection.generation.key}",
-            tuple(shard.committed_seq for shard in collection.shards),
-            tuple(shard.view.applied_seq for shard in collection.shards),
+            tuple(collection.committed),
+            tuple(
+                shard.view.applied_seq if (shard := collection.shard(number)) else 0
+                for number in range(collection.generation.shards)
+            ),
         )
 
     async def fetch(self, generation: Generation, passage_ids: Sequence[int]) -> dict[int, Passage]:
@@ -266,10 +292,14 @@ class Retriever:
     async def search(self, collection: OpenCollection, search: PassageSearch) -> CoveredAnswer:
         """Raises DeadlineExceeded, ResourceExhausted."""
         self._pace.searched()
-        asked = [collection.shards[number] for number in search.shards] or collection.shards
-        shards = tuple(shard for shard in asked if shard.state is ShardState.READY)
+        asked = search.shards or range(collection.generation.shards)
+        found_here = map(collection.shard, asked)
+        shards = tuple(item for item in found_here if item and item.state is ShardState.READY)
         await self._await_consistency(collection.generation, shards, search)
-        missing = tuple(shard.number for shard in asked if shard not in shards)
+        missing: tuple[int, ...] = ()
+        if len(shards) < len(asked):
+            there = {shard.number for shard in shards}
+            missing = tuple(number for number in asked if number not in there)
         if not any(search.words):
             # The most common call: without the two tasks that gathering makes.
             dense = await self._search_vectors(shards, search)

@@ -33,6 +33,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         self._retriever = retriever
         self._drain = drain
         self._announcements = Announcements(retriever.catalog, drain)
+        self._name = settings.name
         self._default_shards = settings.default_shards
         self._default_language = settings.lexical_language
         self._max_document_bytes = settings.max_document_bytes
@@ -196,8 +197,9 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
         if not request.HasField("filter"):
             raise InvalidArgument.field("filter", "must be given; it says what to delete")
         condition = filter_requests.condition(request.filter, collection.schema)
+        shards = document_requests.shards(request.shards, collection.generation)
         done = await self._retriever.delete_matching(
-            collection, condition, count_only=request.count_only
+            collection, shards, condition, count_only=request.count_only
         )
         return pb.RetrieverServiceDeleteByFilterResponse(
             documents=done.documents,
@@ -283,7 +285,9 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
     def WatchShards(
         self, request: pb.WatchShardsRequest, context: Any
     ) -> AsyncIterator[pb.WatchShardsResponse]:
-        return watching.messages(self._announcements, "", accepts_writes=self.accepts_writes)
+        return watching.messages(
+            self._announcements, self._name, accepts_writes=self.accepts_writes
+        )
 
     def _check_answer(self, size: int) -> None:
         fix = "ask for fewer, or set documents_with_text"

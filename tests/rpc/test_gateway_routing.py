@@ -70,12 +70,13 @@ async def test_each_is_asked_for_what_it_has_and_the_best_of_all_are_answered() 
         assert [asked(double) for double in tiers.retrievers] == [{0, 3}, {1}, {2}]
 
 
-async def test_who_has_everything_is_asked_once() -> None:
+async def test_who_has_everything_is_asked_for_everything_at_once() -> None:
     async with cluster(having(0, 1, 2, 3), having(0, 1, 2, 3)) as tiers:
         for _ in range(20):
             assert await tiers.searched() == EVERYTHING
-        assert sum(len(double.searches) for double in tiers.retrievers) == 20
-        assert all(len(double.searches) > 0 for double in tiers.retrievers)
+        for double in tiers.retrievers:
+            assert len(double.searches) > 0
+            assert not any(request.shards for request in double.searches)
 
 
 async def test_replicas_of_a_shard_share_its_searches() -> None:
@@ -176,3 +177,42 @@ async def _written(tiers: Tiers, writing: Sequence[int]) -> bool:
             assert outcome.ok
     wrote = {place for place, double in enumerate(tiers.retrievers) if double.writes}
     return wrote == set(writing)
+
+
+async def test_what_meets_a_filter_is_deleted_by_writers_that_have_its_shard() -> None:
+    async with cluster(having(0, 1), having(2), having(2, 3), having(0, 1, 2, 3)) as tiers:
+        for double in tiers.retrievers[:3]:
+            double.accepts_writes = True
+            double.news.set()
+        await until(lambda: _written(tiers, (0, 1, 2)))
+        deleted = await tiers.client.delete_by_filter("notes", 'kind = "old"')
+        shards = sorted(
+            shard
+            for double in tiers.retrievers
+            for request in double.deletions
+            for shard in request.shards
+        )
+        assert shards == [0, 1, 2, 3]
+        assert not tiers.retrievers[3].deletions
+        # Each call says 3.
+        assert deleted.documents == 3 * sum(len(item.deletions) for item in tiers.retrievers)
+
+
+async def test_nothing_is_said_to_be_deleted_where_no_writer_has_a_shard() -> None:
+    async with cluster(having(0, 1), having(2, 3)) as tiers:
+        tiers.retrievers[0].accepts_writes = True
+        tiers.retrievers[0].news.set()
+        await until(lambda: _written(tiers, (0,)))
+        with pytest.raises(Unavailable, match="2, 3"):
+            await tiers.client.delete_by_filter("notes", 'kind = "old"')
+
+
+async def test_a_writer_that_has_everything_deletes_by_itself() -> None:
+    async with cluster(having(0, 1, 2, 3), having(0, 1)) as tiers:
+        for double in tiers.retrievers:
+            double.accepts_writes = True
+            double.news.set()
+        await until(lambda: _written(tiers, (0, 1)))
+        assert (await tiers.client.delete_by_filter("notes", 'kind = "old"')).documents == 3
+        (request,) = tiers.retrievers[0].deletions
+        assert not request.shards

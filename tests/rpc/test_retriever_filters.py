@@ -34,6 +34,9 @@ TYPES = {
 }
 
 
+BOOKS = pb.RetrieverServiceGetCollectionRequest(name="books")
+
+
 def with_schema(name: str = "books") -> collection_pb2.Collection:
     made = definition(name)
     made.schema.extend(filter_pb2.FieldSchema(name=key, type=type_) for key, type_ in TYPES.items())
@@ -131,6 +134,22 @@ async def test_deleting_by_filter(stub: Stub) -> None:
     assert (await stub.DeleteByFilter(request)).documents == 0
     missing = pb.RetrieverServiceDeleteByFilterRequest(collection="books")
     assert field_of(await refusal(stub.DeleteByFilter(missing))) == "filter"
+
+
+async def test_deleting_by_filter_from_some_shards(stub: Stub) -> None:
+    await write(stub, *(ranked(at) for at in range(40)))
+    request = pb.RetrieverServiceDeleteByFilterRequest(collection="books", filter=below(20))
+    shards = range((await stub.GetCollection(BOOKS)).collection.generation.shards)
+    deleted = []
+    for shard in shards:
+        request.shards[:] = [shard]
+        deleted.append((await stub.DeleteByFilter(request)).documents)
+    assert sum(deleted) == 20
+    assert max(deleted) < 20
+    request.shards[:] = [0, len(shards)]
+    error = await refusal(stub.DeleteByFilter(request))
+    assert isinstance(error, InvalidArgument)
+    assert field_of(error) == "shards[1]"
 
 
 def many_values() -> Filter:

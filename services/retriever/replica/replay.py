@@ -113,14 +113,16 @@ class Replay:
         if head.generation_key not in self._open:
             return False
         collection, _ = self._open[head.generation_key]
-        for shard, seq in zip(collection.shards, head.seqs, strict=True):
+        collection.note_committed(enumerate(head.seqs))
+        goals = _goals(collection, head)
+        for shard, seq in goals:
             shard.committed_seq = max(shard.committed_seq, seq)
         moved = [
             self._apply(collection, shard, seq)
-            for shard, seq in zip(collection.shards, head.seqs, strict=True)
+            for shard, seq in goals
             if not _shows(shard, seq) and self._has_room(shard)
         ]
-        if all(map(_shows, collection.shards, head.seqs)):
+        if all(_shows(shard, seq) for shard, seq in goals):
             self.behind.discard(head.generation_key)
         else:
             self.behind.add(head.generation_key)
@@ -156,6 +158,9 @@ def _shows(shard: Shard, seq: int) -> bool:
 
 def _is_of_another_past(collection: OpenCollection, head: Head) -> bool:
     """Sequences only grow, unless the store became what it was before."""
-    return any(
-        seq < shard.replayed_seq for shard, seq in zip(collection.shards, head.seqs, strict=True)
-    )
+    return any(seq < shard.replayed_seq for shard, seq in _goals(collection, head))
+
+
+def _goals(collection: OpenCollection, head: Head) -> list[tuple[Shard, int]]:
+    """The shards that are here, and how far each is to come."""
+    return [(shard, head.seqs[shard.number]) for shard in collection.shards]
