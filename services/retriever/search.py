@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from prometheus_client import Counter, Histogram
 
 from services.retriever.filters.conditions import Condition
+from services.retriever.looks import Look, together
 from services.retriever.recall.auditor import Auditor
 from services.retriever.shard import Shard, ShardView
 from services.retriever.store.interface import Store
@@ -223,8 +224,10 @@ class Searcher:
         again, for as many more as were gone, until the views have the write.
         What is expired is in the views until it is swept, which nobody waits
         for: it is searched again only where it has taken the places of others.
+        What is written again at each look is answered as an earlier look had it.
         """
         more = 0
+        looks: list[Look] = []
         for pause_seconds in (*_PAUSES_SECONDS, None):
             views = [shard.view for shard in request.shards]
             wanted = request.candidates + more
@@ -236,6 +239,7 @@ class Searcher:
                 for shard, view in zip(request.shards, views, strict=True)
             )
             shown, passages = self._shown(found, request)
+            looks.append(Look(shown, passages))
             pairs = zip(found, shown, strict=True)
             gone = max((len(all_.ids) - len(there.ids) for all_, there in pairs), default=0)
             if not gone or pause_seconds is None:
@@ -245,6 +249,8 @@ class Searcher:
             more = max(gone, _MORE * more)
             self._catch_up()
             time.sleep(pause_seconds)
+        if gone:
+            shown, passages = together(looks)
         return SearchAnswer(
             tuple(_first(item, request.candidates) for item in shown),
             passages,

@@ -120,14 +120,13 @@ async def test_the_replica_is_killed_again_and_again_and_is_right_each_time(
         running = asyncio.create_task(writes.run(stub))
         for round_ in range(3):
             reading = await replica.start()
-            # Strong reads while writes go on: none shows a document as it was before. One that is
-            # written again meanwhile may be missing: its passages are gone from the store before
-            # the replica has those that took their place.
-            for _ in range(3):
+            # Strong reads while writes go on: none shows a document as it was before, or misses
+            # one that is written again meanwhile.
+            for _ in range(10):
                 before = dict(writes.acknowledged)
                 seen = await _versions(reading)
-                kept = before.keys() & seen.keys() - writes.deleted
-                assert all(seen[key] >= before[key] for key in kept)
+                kept = before.keys() - writes.deleted
+                assert all(seen.get(key, 0) >= before[key] for key in kept)
             await writes.until(300 * (round_ + 1))
             await replica.kill()
         await writer.stop()

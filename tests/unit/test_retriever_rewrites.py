@@ -73,3 +73,30 @@ def test_documents_that_are_deleted_while_they_are_found_leave_their_places_to_o
         found = search(it, 4, None)
         assert len(found) == 4
         assert best[0] not in [passage.document_id for passage in found]
+
+
+@pytest.mark.parametrize("documents_with_text", [None, 0, 3])
+def test_documents_that_are_written_again_and_again_are_found(
+    tmp_path: Path, documents_with_text: int | None
+) -> None:
+    with opened(tmp_path) as it:
+        rows = it.index(IDS, seed=0)
+        read, written = it.store.passages, 0
+
+        def passages(passage_ids: Sequence[int], with_text: bool) -> dict[int, Passage]:
+            nonlocal written
+            at = written % len(IDS)
+            again = document(IDS[at], passages=2, vectors=rows[2 * at : 2 * at + 2])
+            write(it.store, it.collection, again)
+            written += 1
+            return read(passage_ids, with_text)
+
+        it.store.passages = passages  # type: ignore[method-assign]
+        found = search(it, 2 * len(IDS), documents_with_text)
+        assert written >= 4
+        # All of them, each of one version.
+        assert sorted((item.document_id, item.position) for item in found) == sorted(
+            (name, position) for name in IDS for position in range(2)
+        )
+        found = search(it, 3, documents_with_text)
+        assert len(found) == 3
