@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from gateway.http.answers import message_answer
-from gateway.http.bodies import read_json_body, while_connected
+from gateway.http.bodies import MAX_JSON_BYTES, parsed, read_json_body, while_connected
 from gateway.http.operations import Operations
 from gateway.http.proto_json import from_query, load_json, no_query, to_message
 from gateway.servicer import SearchServicer
@@ -18,13 +18,13 @@ _ONE = "/collections/{name}"
 class CollectionRoutes:
     def __init__(self, servicer: SearchServicer, settings: GatewaySettings) -> None:
         self._servicer = servicer
-        self._limit_bytes = settings.max_message_bytes
+        self._limit_bytes = min(settings.max_message_bytes, MAX_JSON_BYTES)
 
     async def create_collection(self, request: Request) -> Response:
         """Creates a collection, in the embedder's default space unless it names a model."""
         no_query(request.query_params.multi_items())
-        value = load_json(await read_json_body(request, self._limit_bytes))
-        message = to_message(value, search_pb2.CreateCollectionRequest())
+        body = await read_json_body(request, self._limit_bytes)
+        message = await parsed(body, _creation)
         answer = await while_connected(request, self._servicer.CreateCollection(message, None))
         return message_answer(answer, status=201)
 
@@ -50,8 +50,9 @@ class CollectionRoutes:
         Without an `update_mask` those that the body's `collection` has are changed.
         """
         no_query(request.query_params.multi_items())
-        value = load_json(await read_json_body(request, self._limit_bytes))
-        message = _update(value, request.path_params["name"])
+        body = await read_json_body(request, self._limit_bytes)
+        name = request.path_params["name"]
+        message = await parsed(body, lambda whole: _update(load_json(whole), name))
         return message_answer(
             await while_connected(request, self._servicer.UpdateCollection(message, None))
         )
@@ -105,6 +106,10 @@ def collections_router(
 def _parameters(request: Request) -> list[tuple[str, str]]:
     """The query's, and the name in the path."""
     return [*request.query_params.multi_items(), ("name", request.path_params["name"])]
+
+
+def _creation(body: bytes) -> search_pb2.CreateCollectionRequest:
+    return to_message(load_json(body), search_pb2.CreateCollectionRequest())
 
 
 def _update(value: object, name: str) -> search_pb2.UpdateCollectionRequest:

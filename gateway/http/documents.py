@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from gateway.http.answers import message_answer
-from gateway.http.bodies import read_json_body, while_connected
+from gateway.http.bodies import MAX_JSON_BYTES, parsed, read_json_body, while_connected
 from gateway.http.filters import PARAMETER, split_filter
 from gateway.http.operations import Operations
 from gateway.http.proto_json import from_query, load_json, to_message
@@ -21,7 +21,7 @@ _ONE = "/collections/{name}/documents/{document_id:path}"
 class DocumentRoutes:
     def __init__(self, servicer: SearchServicer, settings: GatewaySettings) -> None:
         self._servicer = servicer
-        self._limit_bytes = settings.max_message_bytes
+        self._limit_bytes = min(settings.max_message_bytes, MAX_JSON_BYTES)
 
     async def list_documents(self, request: Request) -> Response:
         """Documents in the order of their ids, a page at a time."""
@@ -43,8 +43,8 @@ class DocumentRoutes:
     async def update_document(self, request: Request) -> Response:
         """Changes metadata and the time of deletion: `set` adds or replaces fields, `remove`
         takes them away, and all others stay, as text and vectors do."""
-        value = load_json(await read_json_body(request, self._limit_bytes))
-        update = to_message(value, document_pb2.DocumentUpdate())
+        body = await read_json_body(request, self._limit_bytes)
+        update = await parsed(body, _update)
         document_id = request.path_params["document_id"]
         if update.document_id not in ("", document_id):
             raise InvalidArgument.field(
@@ -77,6 +77,10 @@ class DocumentRoutes:
             )
         message.document_ids.append(request.path_params["document_id"])
         return message_answer(await self._servicer.DeleteDocuments(message, None))
+
+
+def _update(body: bytes) -> document_pb2.DocumentUpdate:
+    return to_message(load_json(body), document_pb2.DocumentUpdate())
 
 
 def documents_router(

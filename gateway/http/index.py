@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from gateway.http.answers import json_answer
-from gateway.http.bodies import JSON, NDJSON, Line, media_type, read_json_body, split_lines
+from gateway.http.bodies import JSON, NDJSON, Line, media_type, parsed, read_json_body, split_lines
 from gateway.http.operations import Operation, Operations
 from gateway.http.problems import UnsupportedMediaType, problem_response
 from gateway.http.proto_json import from_query, load_json, to_json
@@ -98,7 +98,7 @@ class IndexDoor:
 
     async def _array(self, request: Request, target: search_pb2.IndexTarget) -> Response:
         limit = self._settings.max_message_bytes
-        values = load_json(await read_json_body(request, limit))
+        values = await parsed(await read_json_body(request, limit), load_json)
         if not isinstance(values, list):
             raise InvalidArgument.field(
                 "body", f"must be an array of documents; for lines send Content-Type: {_NDJSON}"

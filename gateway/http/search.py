@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from gateway.http.answers import message_answer
-from gateway.http.bodies import read_json_body, while_connected
+from gateway.http.bodies import MAX_JSON_BYTES, parsed, read_json_body, while_connected
 from gateway.http.filters import FILTER, PARAMETER, split_filter
 from gateway.http.operations import Operations
 from gateway.http.proto_json import from_query, load_json, no_query, to_message
@@ -74,7 +74,7 @@ _QUERY = [
 class SearchRoutes:
     def __init__(self, servicer: SearchServicer, settings: GatewaySettings) -> None:
         self._servicer = servicer
-        self._limit_bytes = settings.max_message_bytes
+        self._limit_bytes = min(settings.max_message_bytes, MAX_JSON_BYTES)
 
     async def search(self, request: Request) -> Response:
         """Documents that mean what `q` means, best first."""
@@ -92,10 +92,14 @@ class SearchRoutes:
         """Documents that mean what the query means, best first."""
         no_query(request.query_params.multi_items())
         body = await read_json_body(request, self._limit_bytes)
-        return await self._answer(request, to_message(load_json(body), search_pb2.SearchRequest()))
+        return await self._answer(request, await parsed(body, _search_request))
 
     async def _answer(self, request: Request, message: search_pb2.SearchRequest) -> Response:
         return message_answer(await while_connected(request, self._servicer.Search(message, None)))
+
+
+def _search_request(body: bytes) -> search_pb2.SearchRequest:
+    return to_message(load_json(body), search_pb2.SearchRequest())
 
 
 def search_router(

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from gateway.__main__ import wire
+from gateway.http.bodies import MAX_JSON_BYTES
+from gateway.http.proto_json import load_json
 from gateway.http.server import HttpServer
 from gateway.settings import GatewaySettings
 from services.runtime.server import serve
@@ -122,6 +125,31 @@ async def test_a_body_over_the_limit_is_refused() -> None:
     async with running_http(max_message_bytes=2**16) as gateway:
         answer = await gateway.http.post("/search", json={"query": "x" * 2**16})
         assert problem_of(answer)[0] == 413
+    async with running_http() as gateway:
+        for path in ("/search", "/collections"):
+            answer = await gateway.http.post(path, json={"query": "x" * MAX_JSON_BYTES})
+            assert problem_of(answer)[0] == 413
+
+
+async def test_other_calls_are_answered_while_a_long_body_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    def parse(text: bytes) -> object:
+        assert answered.wait(10)
+        return load_json(text)
+
+    monkeypatch.setattr("gateway.http.search.load_json", parse)
+    async with running_http() as gateway:
+        body = b'{"query": "x", "collection": "notes"}' + b" " * 2**17
+        kind = {"content-type": "application/json"}
+        posted = gateway.http.post("/search", content=body, headers=kind)
+        long = asyncio.ensure_future(posted)
+        assert (await gateway.http.get("/search?q=x&collection=notes")).status_code == 200
+        assert not long.done()
+        answered.set()
+        assert (await long).status_code == 200
 
 
 async def test_what_is_not_there_is_a_problem_too() -> None:
