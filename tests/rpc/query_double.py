@@ -202,3 +202,8 @@ async def running(*, rerank: bool = False, **settings: Any) -> AsyncIterator[Gat
         ):
             gateway.stub = SearchServiceStub(channel)
             yield gateway
+
+
+def reasons(answer: search_pb2.SearchResponse) -> list[str]:
+    name = common_pb2.DegradedReason.Name
+    return [name(item.reason).removeprefix("DEGRADED_REASON_") for item in answer.degraded]
