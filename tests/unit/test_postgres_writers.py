@@ -213,12 +213,15 @@ class Unreliable(psycopg.Connection[tuple[object, ...]]):
 @pytest.mark.parametrize(
     ("fault", "there"), [("answer lost", True), ("never sent", False), ("ends late", True)]
 )
+@pytest.mark.parametrize("known", [True, False])
 def test_a_commit_without_an_answer_is_acknowledged_and_there_or_refused_and_not_there(
     open_another: Callable[[Log], PostgresStore],
     monkeypatch: pytest.MonkeyPatch,
+    postgres_url: str,
     log: Log,
     fault: str,
     there: bool,
+    known: bool,
 ) -> None:
     collection = open_another(Log()).create_collection(definition("books")).result()
     faults: list[str] = []
@@ -227,6 +230,10 @@ def test_a_commit_without_an_answer_is_acknowledged_and_there_or_refused_and_not
         patch.setattr("psycopg.connect", Unreliable.connect)
         store = open_another(log)
     write(store, collection, document("before"))
+    if not known:
+        # As before its first write.
+        with psycopg.connect(postgres_url) as other:
+            other.execute("DELETE FROM sirdar.writer")
     faults.append(fault)
     future = store.write_documents(collection.generation, [document("d")])
     if there:
@@ -241,3 +248,15 @@ def test_a_commit_without_an_answer_is_acknowledged_and_there_or_refused_and_not
     committed = store.committed_seqs(collection.generation)
     assert sum(committed) == (3 if there else 2)
     assert len(log.changes) == sum(committed)
+
+
+def test_writers_that_ended_long_ago_are_forgotten(
+    open_another: Callable[[Log], PostgresStore], postgres_url: str
+) -> None:
+    write(open_another(Log()), open_another(Log()).create_collection(definition("a")).result())
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        other.execute("INSERT INTO sirdar.writer VALUES ('ended', 1, 0)")
+        open_another(Log())
+        found = other.execute("SELECT id FROM sirdar.writer").fetchall()
+    assert len(found) > 1
+    assert ("ended",) not in found

@@ -34,6 +34,8 @@ _ATTEMPTS = 4
 _PAUSE_SECONDS = 0.1
 # A server that restarts is back by then: writes wait for it, and are refused after.
 _PATIENCE_SECONDS = 3.0
+# Longer than any COMMIT's answer is asked for.
+_FORGOTTEN_NS = 7 * 24 * 3600 * 10**9
 # How long a closing retriever asks what became of its last transaction.
 _FAREWELL_SECONDS = 5.0
 
@@ -42,9 +44,8 @@ class CommitThread(GroupCommit[Transaction]):
     """Each job behind a savepoint of its own, and all locks taken before the first of them.
 
     Every transaction leaves its number in its writer's row. Where the answer of
-    a COMMIT is lost, that row tells whether it is there: reading it with a lock
-    waits for the end of the transaction, and after that it cannot be committed
-    any more.
+    a COMMIT is lost, that row tells whether it is there: writing it waits for
+    the end of the transaction, and after that it cannot be committed any more.
     """
 
     def __init__(self, address: Address, on_commit: OnCommit, *, max_waiting_bytes: int) -> None:
@@ -54,11 +55,21 @@ class CommitThread(GroupCommit[Transaction]):
         self._writer = secrets.token_hex(16)
         self._number = 0
         self._connection: Connection | None = connect_writer(address)
+        self._forget_others(self._connection)
         self.start()
 
     def close(self) -> None:
         super().close()
         self._disconnect()
+
+    def _forget_others(self, connection: Connection) -> None:
+        """Rows of writers that ended long ago; another that is idle makes its own anew."""
+        try:
+            connection.execute(
+                "DELETE FROM writer WHERE written_ns < %s", (time.time_ns() - _FORGOTTEN_NS,)
+            )
+        except psycopg.Error as error:
+            raise storage_error(error, self._address) from error
 
     def _rest(self) -> None:
         trim_heap()
@@ -154,7 +165,13 @@ class CommitThread(GroupCommit[Transaction]):
             try:
                 row = (
                     self._connected()
-                    .execute("SELECT write FROM writer WHERE id = %s FOR UPDATE", (self._writer,))
+                    .execute(
+                        # Writes where a lock would do: a row that is not committed yet cannot be
+                        # locked, and one with its id waits for it.
+                        "INSERT INTO writer VALUES (%s, 0, %s) ON CONFLICT (id)"
+                        " DO UPDATE SET id = excluded.id RETURNING write",
+                        (self._writer, time.time_ns()),
+                    )
                     .fetchone()
                 )
                 return row is not None and row[0] == self._number
