@@ -7,13 +7,12 @@ mappings to increase hit rates, 1998.
 """
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import xxhash
 
 from services.cluster.shards import check_shards
-from sirdar.errors import InvalidArgument
 
 
 class ShardGroup(NamedTuple):
@@ -25,15 +24,10 @@ class ShardGroup(NamedTuple):
 
 
 class Placement:
-    """Each shard lives on `replication` of the retrievers; the order of their names does not
-    matter.
+    """Each shard lives on `replication` of the retrievers, or on all where they are fewer; the
+    order of their names does not matter."""
 
-    Raises InvalidArgument where a name is there twice or replication does not fit.
-    """
-
-    def __init__(self, retrievers: Sequence[str], replication: int) -> None:
-        check_names(retrievers)
-        check_replication(replication, len(retrievers))
+    def __init__(self, retrievers: Iterable[str], replication: int) -> None:
         # An order of their own decides where two scores are equal.
         self.retrievers = tuple(sorted(retrievers))
         self.replication = replication
@@ -54,31 +48,3 @@ class Placement:
         be so many."""
         check_shards(shards, "shards")
         return frozenset(shard for shard in range(shards) if retriever in self.owners(group, shard))
-
-
-def check_names(retrievers: Iterable[str]) -> None:
-    """Raises InvalidArgument for a name that is there twice: it would have two places."""
-    seen: set[str] = set()
-    for at, name in enumerate(retrievers):
-        if name in seen:
-            raise InvalidArgument.field(
-                f"retrievers[{at}].name",
-                f"is {name!r}, as of another; give each a name of its own",
-                reason="DUPLICATE_RETRIEVER",
-            )
-        seen.add(name)
-
-
-def check_replication(replication: int, retrievers: int) -> None:
-    """Raises InvalidArgument where there are not as many retrievers as a shard is to be on."""
-    if replication < 1:
-        raise InvalidArgument.field(
-            "replication", f"must be at least 1, not {replication}", reason="BAD_REPLICATION"
-        )
-    if replication > retrievers:
-        raise InvalidArgument.field(
-            "replication",
-            f"is {replication}, and there are {retrievers} retrievers that may have shards; "
-            "add retrievers or ask for fewer replicas",
-            reason="BAD_REPLICATION",
-        )

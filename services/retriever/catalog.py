@@ -11,7 +11,7 @@ from prometheus_client import Gauge
 
 from services.retriever.index_kinds import explain
 from services.retriever.lexical.indexer import Indexer
-from services.retriever.ownership import EVERYTHING, Ownership
+from services.retriever.ownership import Everything, Ownership
 from services.retriever.recall.auditor import Auditor
 from services.retriever.sealer import Sealer
 from services.retriever.segment import SegmentView
@@ -113,10 +113,10 @@ class Catalog:
         seal_vectors: int,
         auditor: Auditor | None = None,
         snapshots: Snapshots | None = None,
-        ownership: Ownership = EVERYTHING,
+        ownership: Ownership | None = None,
     ) -> None:
         self._segments = segments
-        self._ownership = ownership
+        self._ownership = ownership or Everything()
         self._sealer = sealer
         self._indexer = indexer
         self._seal_vectors = seal_vectors

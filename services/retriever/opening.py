@@ -13,6 +13,7 @@ from services.retriever.catalog import Catalog
 from services.retriever.data_folder import DataFolder, own
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.lexical.search import LexicalSearcher
+from services.retriever.ownership import Ownership
 from services.retriever.recall.auditor import Auditor
 from services.retriever.retriever import Background, Retriever
 from services.retriever.sealer import Sealer
@@ -41,7 +42,9 @@ class Parts:
     catalog: Catalog
 
     @staticmethod
-    def of(settings: RetrieverSettings, folder: DataFolder) -> "Parts":
+    def of(
+        settings: RetrieverSettings, folder: DataFolder, ownership: Ownership | None = None
+    ) -> "Parts":
         sealer = Sealer(build_threads=settings.build_threads)
         indexer = Indexer(
             max_writers=settings.max_lexical_writers,
@@ -58,7 +61,7 @@ class Parts:
             seal_vectors=settings.seal_vectors,
             auditor=auditor,
             snapshots=snapshots,
-            ownership=settings.ownership,
+            ownership=ownership,
         )
         return Parts(sealer, indexer, auditor, snapshots, catalog)
 

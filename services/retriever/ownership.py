@@ -1,26 +1,36 @@
 """Which shards of a collection a retriever has."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from services.cluster.placement import Placement, ShardGroup
+from services.cluster.membership import Membership
+from services.cluster.placement import ShardGroup
 from services.retriever.store.records import Collection
 
 
-@dataclass(frozen=True, slots=True)
-class Ownership:
-    """Of the retriever of this name; without a placement it has all shards."""
-
-    name: str = ""
-    placement: Placement | None = None
-
+class Ownership(Protocol):
     def shards(self, collection: Collection) -> Sequence[int]:
         """Their numbers, ascending."""
+        ...
+
+
+class Everything:
+    """Of a retriever that shares its store with none."""
+
+    def shards(self, collection: Collection) -> Sequence[int]:
+        return range(collection.generation.shards)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Of the member of this name, by the membership as it is known now."""
+
+    name: str
+    membership: Callable[[], Membership]
+
+    def shards(self, collection: Collection) -> Sequence[int]:
         generation = collection.generation
-        if self.placement is None:
-            return range(generation.shards)
         group = ShardGroup(collection.namespace, collection.name, generation.number)
-        return sorted(self.placement.owned(self.name, group, generation.shards))
-
-
-EVERYTHING = Ownership()
+        placement = self.membership().placement
+        return sorted(placement.owned(self.name, group, generation.shards))

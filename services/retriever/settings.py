@@ -1,16 +1,14 @@
 """Settings of the retriever."""
 
 from pathlib import Path
+from socket import gethostname
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from services.cluster.placement import Placement
 from services.cluster.shards import MAX_SHARDS
 from services.retriever.lexical.analyzers import LANGUAGES, NO_LANGUAGE, is_language
-from services.retriever.ownership import EVERYTHING, Ownership
 from services.runtime.cpu import available_cpus
 from services.runtime.settings import ServerSettings, server_config
-from sirdar.errors import InvalidArgument
 
 
 class RetrieverSettings(ServerSettings):
@@ -37,13 +35,13 @@ class RetrieverSettings(ServerSettings):
     """Name of those who share the store: a retriever of another cluster is refused."""
     store_connections: int = Field(default=16, ge=2)
     """Connections to PostgreSQL for reads; there is one more for writes, and one that listens."""
-    name: str = ""
-    """Of this one among `retrievers`."""
-    retrievers: tuple[str, ...] = ()
-    """The names of all retrievers that share the store, the same for each: which shards are on
-    which follows from them. Empty: this one has all shards."""
+    name: str = Field(default_factory=gethostname, min_length=1, max_length=253)
+    """Of this one among those that share the store, and none other's: which shards are on which
+    follows from their names. By default the host's; it stays the same when this one starts
+    anew."""
     replication: int = Field(default=1, ge=1)
-    """On how many of `retrievers` each shard is."""
+    """On how many of those that share the store each shard is, the same for all; where they are
+    fewer, each has all shards."""
     default_shards: int = Field(default=4, ge=1, le=MAX_SHARDS)
     """Shards of a collection that does not say how many."""
     max_document_bytes: int = Field(default=4 * 2**20, ge=1024)
@@ -128,29 +126,6 @@ class RetrieverSettings(ServerSettings):
         if schema.startswith("pg_"):
             raise ValueError("must not begin with pg_, which PostgreSQL keeps for itself")
         return schema
-
-    @model_validator(mode="after")
-    def _placed(self) -> "RetrieverSettings":
-        if not self.retrievers:
-            return self
-        if self.follow is None and not self.is_shared:
-            raise ValueError(
-                "retrievers are those that share a store: set store to their PostgreSQL database"
-            )
-        if self.name not in self.retrievers:
-            raise ValueError(f"name is {self.name!r}, which is not one of retrievers")
-        try:
-            Placement(self.retrievers, self.replication)
-        except InvalidArgument as error:
-            raise ValueError(error.message) from None
-        return self
-
-    @property
-    def ownership(self) -> Ownership:
-        """The shards that this one has."""
-        if not self.retrievers:
-            return EVERYTHING
-        return Ownership(self.name, Placement(self.retrievers, self.replication))
 
     @field_validator("lexical_language")
     @classmethod

@@ -42,7 +42,6 @@ async def _cluster(folder: Path, url: str) -> AsyncIterator[Cluster]:
                 "store": url,
                 "store_connections": 4,
                 "name": name,
-                "retrievers": NAMES,
                 "replication": 2,
                 "default_shards": SHARDS,
             }

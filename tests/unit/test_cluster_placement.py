@@ -106,20 +106,11 @@ def test_where_shards_live_does_not_change_between_versions() -> None:
     ]
 
 
-@pytest.mark.parametrize("replication", [3, 0, -1])
-def test_more_replicas_than_retrievers_are_refused(replication: int) -> None:
-    with pytest.raises(InvalidArgument) as refused:
-        Placement(["a", "b"], replication)
-    assert refused.value.reason == "BAD_REPLICATION"
-    assert [item.field for item in refused.value.fields] == ["replication"]
-    assert str(replication) in refused.value.message
-
-
-def test_a_name_twice_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="'a'") as refused:
-        Placement(["a", "b", "a"], 1)
-    assert refused.value.reason == "DUPLICATE_RETRIEVER"
-    assert [item.field for item in refused.value.fields] == ["retrievers[2].name"]
+@pytest.mark.parametrize("replication", [2, 3, 100])
+def test_where_retrievers_are_too_few_each_has_everything(replication: int) -> None:
+    placement = Placement(["a", "b"], replication)
+    for name in ("a", "b"):
+        assert placement.owned(name, ShardGroup("default", "notes", 1), 8) == set(range(8))
 
 
 @pytest.mark.parametrize("shards", [0, -1, MAX_SHARDS + 1, 10_000])

@@ -64,6 +64,22 @@ def test_a_step_down_and_up_again_keeps_what_was_written(postgres_url: str) -> N
     again.close()
 
 
+def test_without_members_a_store_keeps_what_was_written(postgres_url: str) -> None:
+    address = Address(postgres_url)
+    store = opened(address)
+    collection = store.create_collection(definition("books")).result()
+    write(store, collection, document("d"))
+    assert store.register("one", 2).result().active == ("one",)
+    store.close()
+    move(address, "0002")
+    assert not {"member", "replica"} & set(tables(postgres_url))
+    again = opened(address)
+    assert again.membership().members == ()
+    assert again.document(collection.generation, "d").id == "d"
+    assert again.register("two", 3).result().replication == 3
+    again.close()
+
+
 def test_the_way_down_ends_with_nothing_and_begins_anew(postgres_url: str) -> None:
     store = opened(Address(postgres_url))
     store.create_collection(definition("books")).result()

@@ -13,6 +13,7 @@ import structlog
 from services.retriever.data_folder import DataFolder, own
 from services.retriever.durable_files import write_durably
 from services.retriever.opening import Parts, Searching, close
+from services.retriever.ownership import Ownership
 from services.retriever.replica.follower import Follower
 from services.retriever.replica.replay import Replay
 from services.retriever.retriever import Retriever
@@ -46,7 +47,11 @@ async def open_replica(
 
 @asynccontextmanager
 async def follow_store(
-    settings: RetrieverSettings, folder: DataFolder, store: FollowedStore, nudged: Event
+    settings: RetrieverSettings,
+    folder: DataFolder,
+    store: FollowedStore,
+    nudged: Event,
+    ownership: Ownership | None = None,
 ) -> AsyncIterator[tuple[Searching, Follower]]:
     """What answers over a store that others write: all that was committed is shown inside the
     block. Closes the store."""
@@ -58,7 +63,7 @@ async def follow_store(
         )
 
     _keep_past(folder, store)
-    parts = Parts.of(settings, folder)
+    parts = Parts.of(settings, folder, ownership)
     follower = Follower(Replay(store, parts.catalog, has_room), nudged)
     showing = Following(follower)
     searching = Searching.of(settings, parts, store, showing, follower.catch_up)

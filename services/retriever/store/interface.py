@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+from services.cluster.membership import Membership
 from services.retriever.store.records import (
     Change,
     Collection,
@@ -194,4 +195,17 @@ class FollowedStore(Store, Protocol):
     def past(self) -> str:
         """What indexes over this store are good for: another after it was replaced by another
         store, or by a backup."""
+        ...
+
+
+class SharedStore(FollowedStore, Protocol):
+    """A store that several retrievers write, each of them a member under its name."""
+
+    def register(self, name: str, replication: int) -> Future[Membership]:
+        """Makes this one a member unless it is; one that drains goes on to drain. Fails with
+        FailedPrecondition where the others have agreed on another replication."""
+        ...
+
+    def membership(self) -> Membership:
+        """As of the last `heads`; nothing is read."""
         ...

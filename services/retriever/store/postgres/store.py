@@ -7,11 +7,19 @@ from threading import Lock
 
 import structlog
 
+from services.cluster.membership import Membership
 from services.retriever.store import documents
 from services.retriever.store.group_commit import ShardKey
 from services.retriever.store.interface import OnCommit
 from services.retriever.store.placement import shard_of
-from services.retriever.store.postgres import collections, positions, reads, rows, snapshots
+from services.retriever.store.postgres import (
+    collections,
+    members,
+    positions,
+    reads,
+    rows,
+    snapshots,
+)
 from services.retriever.store.postgres.address import Address
 from services.retriever.store.postgres.commit import CommitThread
 from services.retriever.store.postgres.listener import Listener
@@ -38,7 +46,7 @@ _SMALL_WRITE_BYTES = 4096
 
 
 class PostgresStore(PostgresReads):
-    """Implements `FollowedStore`: other processes write it too, each through one of these.
+    """Implements `SharedStore`: other processes write it too, each through one of these.
 
     `on_commit` is told of what was written here, from the writing thread: between
     the sequences of two of its changes there may be those of others. `clock`
@@ -64,6 +72,7 @@ class PostgresStore(PostgresReads):
         self._commits = CommitThread(address, self._committed, max_waiting_bytes=max_waiting_bytes)
         super().__init__(address, connections=connections, clock=clock)
         self._opening = self._read(positions.opening)
+        self._membership = self._read(members.membership)
         self._listener = Listener(address, self._heard)
         self._closed = False
         self._purge()
@@ -149,14 +158,29 @@ class PostgresStore(PostgresReads):
         )
 
     def heads(self) -> list[Head]:
-        self._opening, heads = self._read(
-            lambda connection: (positions.opening(connection), positions.heads(connection))
+        # Who knows of a collection knows of the members that there were before it.
+        self._opening, heads, self._membership = self._read(
+            lambda connection: (
+                positions.opening(connection),
+                positions.heads(connection),
+                members.membership(connection),
+            )
         )
         return heads
 
     def opening(self) -> str:
         """As of the last `heads`."""
         return self._opening
+
+    def register(self, name: str, replication: int) -> Future[Membership]:
+        return self._commits.submit(
+            lambda transaction: members.register(transaction, name, replication),
+            _SMALL_WRITE_BYTES,
+        )
+
+    def membership(self) -> Membership:
+        """As of the last `heads`."""
+        return self._membership
 
     def revision(self, *, certain: bool = False) -> int:
         if certain:
