@@ -83,6 +83,8 @@ class Picture:
         self._now = now
         self.writers: frozenset[int] = frozenset()
         """Those that can be reached and take writes; empty: none has said so."""
+        self.present: frozenset[int] = frozenset()
+        """Those that can be reached, as far as they announce; empty: nobody is known to be."""
 
     def groups(self, namespace: str, collection: str) -> tuple[Group, ...]:
         """All shards of a collection, each in one group; empty: nothing is known of it."""
@@ -100,6 +102,7 @@ class Picture:
         retriever = self._retrievers[place]
         retriever.heard = retriever.connected = True
         retriever.older = False
+        self._connections_changed()
         self.change(place, announced)
 
     def change(self, place: int, announced: Iterable[retriever_pb2.ShardAnnouncement]) -> None:
@@ -136,6 +139,9 @@ class Picture:
         self._connections_changed()
 
     def _connections_changed(self) -> None:
+        self.present = frozenset(
+            place for place, item in enumerate(self._retrievers) if item.connected or item.older
+        )
         self.writers = frozenset(
             place
             for place, item in enumerate(self._retrievers)

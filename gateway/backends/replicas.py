@@ -58,7 +58,7 @@ class Choice:
 
 class Replicas:
     """Endpoints that answer the same. `writers` says which of them write: the first, as long as
-    none has said so.
+    none has said so; `present` which can be reached: any, as long as none is known to.
 
     Each call goes to the better of two at random, by calls in flight and mean
     latency (Mitzenmacher, The power of two choices, 2001), and past those whose
@@ -71,9 +71,11 @@ class Replicas:
         self,
         endpoints: Sequence[Endpoint],
         writers: Callable[[], frozenset[int]] = lambda: _FIRST,
+        present: Callable[[], frozenset[int]] = frozenset,
     ) -> None:
         self._endpoints = tuple(endpoints)
         self._everyone = range(len(self._endpoints))
+        self._present = present
         self._said_to_write = writers
         self._several = len(self._endpoints) > 1
         self._retries = Allowance(
@@ -87,7 +89,7 @@ class Replicas:
 
     async def call(self, read: Read[Reply], request: Any, limit_seconds: float) -> Reply:
         """Raises the errors of `Endpoint.call`."""
-        choice = Choice(self._everyone, read.writer_first)
+        choice = Choice(self.everyone, read.writer_first)
         return (await self._call(read, request, limit_seconds, choice, hedge=False))[0]
 
     async def write(
@@ -117,7 +119,7 @@ class Replicas:
     ) -> tuple[_Found, int] | None:
         """Once more, of one that was not asked, as a retry; None: there is none, or it fails
         too."""
-        other = self._pick(Choice(self._everyone, writer_first=True), asked)
+        other = self._pick(Choice(self.everyone, writer_first=True), asked)
         if other is None or other in asked or not self._may_retry():
             return None
         try:
@@ -127,7 +129,8 @@ class Replicas:
 
     @property
     def everyone(self) -> Collection[int]:
-        return self._everyone
+        """Who is there: addresses of retrievers that are still to come cost no call a try."""
+        return self._present() or self._everyone
 
     @property
     def _writers(self) -> frozenset[int]:

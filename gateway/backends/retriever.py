@@ -61,7 +61,7 @@ class Retriever:
         self.rpc = stubs[0]
         self._picture = picture = Picture(len(stubs))
         self._watch = ShardWatch(stubs, picture)
-        self._replicas = Replicas(self._endpoints, lambda: picture.writers)
+        self._replicas = Replicas(self._endpoints, lambda: picture.writers, lambda: picture.present)
 
         def each(name: str, check: Check | None) -> Read[Any]:
             methods = tuple(getattr(stub, name) for stub in stubs)

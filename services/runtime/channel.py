@@ -47,6 +47,8 @@ def open_channel(address: str, *, max_message_bytes: int, tls: ClientTls | None 
         # How long one attempt may take, handshakes included: a server may be far away or busy.
         ("grpc.min_reconnect_backoff_ms", 2_000),
         ("grpc.max_reconnect_backoff_ms", 500),
+        # So is one with a new address: gRPC's default asks a name once in 30 s.
+        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         ("grpc.enable_channelz", 1),
         # `http_proxy` is for the world outside: tiers reach each other directly.
         ("grpc.enable_http_proxy", 0),

@@ -228,9 +228,14 @@ class Tiers:
 
 @asynccontextmanager
 async def running(
-    retrievers: int = 1, *, announced: Sequence[dict[int, Any] | None] = (), **settings: Any
+    retrievers: int = 1,
+    *,
+    announced: Sequence[dict[int, Any] | None] = (),
+    absent: Sequence[str] = (),
+    **settings: Any,
 ) -> AsyncIterator[Tiers]:
-    """`announced`: what each retriever says that it has, if it says so."""
+    """`announced`: what each retriever says that it has, if it says so; `absent`: addresses at
+    which there are more to be, and nobody is."""
     embedder, reranker = FailingEmbedder(), FailingReranker({"a!": 1.0, "b!": 3.0, "c!": 2.0})
     says = announced or [None] * retrievers
     doubles = [FailingRetriever(announced=item) for item in says]
@@ -246,7 +251,7 @@ async def running(
             "reranker_address": serving(add_reranker, reranker, "sirdar.v1.RerankerService"),
         }
         where = {name: await stack.enter_async_context(context) for name, context in tiers.items()}
-        settings = {**where, "retriever_addresses": tuple(addresses), **settings}
+        settings = {**where, "retriever_addresses": (*addresses, *absent), **settings}
         address = await stack.enter_async_context(gateway_over(**settings))
         client = await stack.enter_async_context(AsyncClient(address))
         yield Tiers(client, embedder, doubles, reranker, addresses, address)

@@ -10,7 +10,7 @@ import pytest
 from sirdar.client import Document
 from sirdar.errors import Unavailable
 from sirdar.v1 import retriever_pb2
-from tests.rpc.failing_tiers import FailingRetriever, Tiers, running, until
+from tests.rpc.failing_tiers import FailingRetriever, Tiers, metric, running, until
 
 READY = retriever_pb2.SHARD_STATE_READY
 LOADING = retriever_pb2.SHARD_STATE_OPENING
@@ -23,10 +23,12 @@ def having(*shards: int) -> dict[int, Any]:
 
 
 @asynccontextmanager
-async def cluster(*announced: dict[int, Any] | None) -> AsyncIterator[Tiers]:
+async def cluster(
+    *announced: dict[int, Any] | None, absent: Sequence[str] = ()
+) -> AsyncIterator[Tiers]:
     """Once the gateway has heard all that announce."""
     async with running(
-        announced=announced, retrievers=len(announced), rerank_enabled=False
+        announced=announced, retrievers=len(announced), absent=absent, rerank_enabled=False
     ) as tiers:
         heard = [double for double in tiers.retrievers if double.announced is not None]
         await until(lambda: all(double.watched for double in heard))
@@ -84,6 +86,33 @@ async def test_replicas_of_a_shard_share_its_searches() -> None:
         await asyncio.gather(*(tiers.searched() for _ in range(60)))
         for number, double in enumerate(tiers.retrievers):
             assert asked(double) == {number, (number + 1) % 4}
+
+
+async def test_retrievers_that_are_still_to_come_cost_no_call_a_try() -> None:
+    absent = [f"127.0.0.1:{port}" for port in (1, 2, 3, 4)]
+    async with cluster(having(0, 1, 2, 3), having(0, 1, 2, 3), absent=absent) as tiers:
+        await until(lambda: _reads_without_a_failure(tiers, absent))
+        for double in tiers.retrievers:
+            await change(double, {})
+        # Of what nobody announces those are asked that are there.
+        await until(lambda: _reads_without_a_failure(tiers, absent))
+
+
+async def _reads_without_a_failure(tiers: Tiers, absent: Sequence[str]) -> bool:
+    before = _failures(absent)
+    for _ in range(40):
+        await tiers.searched()
+        await tiers.client.get_document("notes", "d0")
+    return _failures(absent) == before
+
+
+def _failures(addresses: Sequence[str]) -> float:
+    return sum(
+        metric(
+            "tier_failures_total", tier="retriever", address=each, reason="RETRIEVER_UNREACHABLE"
+        )
+        for each in addresses
+    )
 
 
 async def test_what_one_fails_to_answer_is_asked_of_another_that_has_it() -> None:

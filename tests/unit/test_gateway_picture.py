@@ -145,5 +145,8 @@ def test_writes_are_for_those_who_say_so_and_are_there() -> None:
     assert picture.writers == {1}
     picture.takes_writes(0, True)
     assert picture.writers == {0, 1}
+    assert picture.present == {0, 1}
     picture.lost(1)
     assert picture.writers == {0}
+    picture.older(2)
+    assert picture.present == {0, 2}
