@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: chart dashboards setup protos check format test chaos demo clean bench-embedder bench-gateway bench-quality bench-reranker bench-retriever bench-smoke proto-image image-requirements test-images
+.PHONY: chart dashboards setup protos check format test chaos chaos-cluster demo clean bench-embedder bench-gateway bench-quality bench-reranker bench-retriever bench-smoke proto-image image-requirements test-images
 
 setup: $(INSTALLED)
 
@@ -63,6 +63,11 @@ test: setup
 chaos: setup
 	$(BIN)/python -m tests.chaos.model $(if $(SEED),--seed $(SEED)) \
 		$(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+# Kills the processes of a cluster one after the other, under load, for ten minutes. ARGS= are
+# options, such as --seed and --seconds.
+chaos-cluster: setup
+	$(BIN)/python -m tests.chaos.cluster $(ARGS)
 
 demo: setup
 	$(BIN)/python -m services.stack.demo

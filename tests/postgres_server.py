@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,6 +31,15 @@ _SETTINGS = {
     "min_wal_size": "64MB",
     "autovacuum_naptime": "10s",
 }
+# `Popen(user=...)` forks, and in a process that has used gRPC the child sometimes dies of it.
+_AS = """
+import os, pwd, sys
+owner = pwd.getpwnam(sys.argv[1])
+os.setgroups([])
+os.setgid(owner.pw_gid)
+os.setuid(owner.pw_uid)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class PostgresServer:
@@ -40,6 +50,7 @@ class PostgresServer:
         self._folder = folder
         self._log = folder / "log"
         self._owner = _owner()
+        self._as_owner = [sys.executable, "-I", "-c", _AS, self._owner] if self._owner else []
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -54,6 +65,7 @@ class PostgresServer:
                 shutil.chown(path, self._owner)
         subprocess.run(
             [
+                *self._as_owner,
                 str(_BINARIES / "initdb"),
                 *("--pgdata", str(self._folder / "data"), "--username", USER),
                 *("--pwfile", str(secret), "--auth", "scram-sha-256", "--encoding", "UTF8"),
@@ -61,7 +73,6 @@ class PostgresServer:
             ],
             check=True,
             stdout=subprocess.DEVNULL,
-            user=self._owner,
             cwd=self._folder,
         )
 
@@ -71,20 +82,21 @@ class PostgresServer:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self._as_owner,
                     str(_BINARIES / "postgres"),
                     *("-D", str(self._folder / "data"), "-h", "127.0.0.1", "-p", str(self.port)),
                     *("-k", str(self._folder), *options),
                 ],
                 stdout=log,
                 stderr=log,
-                user=self._owner,
                 cwd=self._folder,
             )
         for _ in range(3000):
             try:
                 psycopg.connect(self.url(), connect_timeout=10).close()
             except psycopg.OperationalError:
-                assert self.process.poll() is None, self._log.read_text()[-2000:]
+                code = self.process.poll()
+                assert code is None, f"it ended with {code}:\n{self._log.read_text()[-2000:]}"
                 time.sleep(0.01)
             else:
                 return

@@ -1,0 +1,1 @@
+"""A cluster under load whose processes are killed, held against a simple oracle."""

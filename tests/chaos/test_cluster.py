@@ -1,0 +1,23 @@
+"""A cluster over PostgreSQL whose processes are killed, one after the other, under load."""
+
+from pathlib import Path
+
+from tests.chaos.cluster.cluster import Plan
+from tests.chaos.cluster.run import Run
+
+_HARMS = ("retriever-0", "database-restart", "gateway-0", "database-kill", "retriever-1")
+
+
+async def test_a_cluster_loses_nothing_and_answers_while_its_processes_are_killed(
+    tmp_path: Path,
+) -> None:
+    harms = iter(_HARMS)
+    report = await Run(tmp_path, Plan(), seed=1).run(lambda: next(harms, None))
+    print(report.json())
+    assert report.harms.total() == len(_HARMS)
+    assert report.lost == []
+    assert report.wrong == []
+    assert report.faults == []
+    assert report.acknowledged_writes > 0
+    # The real one, over ten minutes, is measured by `make chaos-cluster`.
+    assert report.read_availability > 0.9
