@@ -132,7 +132,6 @@ def configured(
 ) -> dict[str, Member]:
     """The members with the settings that make a cluster of them."""
     retrievers = [item for item in parts.values() if item.kind == "retriever"]
-    names = [item.name for item in retrievers]
     found: dict[str, Member] = {}
     for name, item in parts.items():
         settings: dict[str, str] = {}
@@ -142,7 +141,6 @@ def configured(
                 "STORE": store,
                 "STORE_CONNECTIONS": "8",
                 "NAME": name,
-                "RETRIEVERS": json.dumps(names),
                 "REPLICATION": str(replication),
                 "DEFAULT_SHARDS": str(SHARDS),
                 "SEAL_VECTORS": "16",
