@@ -31,7 +31,10 @@ _OWNED_BY_TIER = {
     },
     "services.embedder": {"model", "model_revision", "models", "cache_folder"},
     "services.reranker": {"model", "model_revision", "cache_folder"},
-    "services.retriever": {"data_folder", "follow", "snapshot_url", "snapshot_interval_seconds"},
+    "services.retriever": {
+        "data_folder", "follow", "snapshot_url", "snapshot_interval_seconds",
+        "store", "store_schema", "store_cluster", "name", "replication",
+    },
 }  # fmt: skip
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
 _COMMENT = re.compile(r"^\s*# ?(?P<text>.*)$")

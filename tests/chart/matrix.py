@@ -46,6 +46,30 @@ MATRIX: dict[str, Object] = {
             "persistence": {"storageClassName": "fast", "size": "200Gi", "whenDeleted": "Delete"},
         }
     },
+    "PostgreSQL of its own": {
+        "postgresql": {
+            "inChart": {"enabled": True, "passwordSecret": {"name": "database"}, "size": "50Gi"}
+        },
+        "retriever": {"replicas": 2},
+    },
+    "PostgreSQL elsewhere": {
+        "postgresql": {
+            "existingSecret": {"name": "database", "key": "address"},
+            "schema": "search",
+        },
+        "retriever": {"replicas": 4, "replication": 3},
+        "tls": {"enabled": True, "certManager": _ISSUER},
+        "networkPolicy": {"extraEgress": [{"ports": [{"port": 5432}]}]},
+    },
+    "retrievers scaled by an adapter": {
+        "postgresql": {"existingSecret": {"name": "database"}},
+        "retriever": {"autoscaling": {"kind": "hpa", **_SCALED}},
+    },
+    "retrievers scaled by KEDA": {
+        "autoscaling": {"prometheusAddress": "http://prometheus.monitoring:9090"},
+        "postgresql": {"existingSecret": {"name": "database"}},
+        "retriever": {"autoscaling": {"kind": "keda", **_SCALED}},
+    },
     "Redis of its own": {"redis": {"inChart": {"enabled": True}}},
     "Redis elsewhere": {
         "redis": {"existingSecret": {"name": "redis", "key": "address"}},

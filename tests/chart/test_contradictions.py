@@ -8,9 +8,38 @@ from tests.chart.matrix import COMMIT
 
 _HUB = {"model": "intfloat/e5-small-v2"}
 _KEDA = {"kind": "keda"}
+_DATABASE: Object = {"existingSecret": {"name": "database"}}
+_OWN_DATABASE: Object = {"enabled": True, "passwordSecret": {"name": "password"}}
 
 CONTRADICTIONS: list[tuple[Object, str]] = [
     ({"retriever": {"replicas": 3}}, r"retriever\.replicas: is 3.*need PostgreSQL"),
+    (
+        {"retriever": {"autoscaling": {"kind": "hpa"}}},
+        r"retriever\.autoscaling: .*need PostgreSQL: set postgresql\.existingSecret",
+    ),
+    (
+        {"postgresql": _DATABASE, "retriever": {"replicas": 2, "replication": 3}},
+        r"retriever\.replication: is 3, but there may be only 2 .*retriever\.replicas to 3",
+    ),
+    (
+        {
+            "postgresql": _DATABASE,
+            "retriever": {"autoscaling": {"kind": "hpa", "minReplicas": 1}},
+        },
+        r"retriever\.replication: is 2, but there may be only 1 .*autoscaling\.minReplicas to 2",
+    ),
+    (
+        {"postgresql": {**_DATABASE, "inChart": _OWN_DATABASE}},
+        "postgresql: .* exclude each other",
+    ),
+    (
+        {"postgresql": {"inChart": {"enabled": True}}},
+        r"postgresql\.inChart\.passwordSecret\.name: name a secret",
+    ),
+    (
+        {"postgresql": {"inChart": {"passwordSecret": {"name": "mine"}}}},
+        r"postgresql\.inChart\.passwordSecret\.name: is set, but inChart\.enabled is false",
+    ),
     (
         {"retriever": {"snapshots": {"credentialsSecretName": "bucket"}}},
         r"no retriever\.snapshots\.url",
@@ -103,6 +132,10 @@ WRONG: list[tuple[Object, str]] = [
     ({"gateway": {"extraEnv": [{"name": "SIRDAR_GATEWAY_PORT", "value": "1"}]}}, "extraEnv/0"),
     ({"networkPolicy": {"scrapers": []}}, "/networkPolicy/scrapers"),
     ({"redis": {"password": "secret"}}, "password"),
+    ({"postgresql": {"url": "postgresql://a:b@c/d"}}, "url"),
+    ({"postgresql": {"schema": "pg catalog"}}, "/postgresql/schema"),
+    ({"retriever": {"settings": {"store": "postgresql://a:b@c/d"}}}, "store"),
+    ({"retriever": {"replication": 0}}, "/retriever/replication"),
 ]
 
 

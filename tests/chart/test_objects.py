@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import helm_python
 import kubernetes_validate
@@ -15,6 +16,8 @@ from tests.chart.objects import Fields, config, containers, objects, pods
 VERSIONS = ("1.30", "1.34", "1.37")
 CUSTOM = {"Certificate", "GRPCRoute", "HTTPRoute", "PrometheusRule", "ScaledObject"}
 CUSTOM |= {"ServiceMonitor"}
+STORES = ("redis", "postgresql")
+_SECRET_WORDS = ("TOKEN", "CACHE_URL", "STORE", "PASSWORD")
 
 cases = pytest.mark.parametrize("case", MATRIX)
 
@@ -143,11 +146,12 @@ def test_secrets_are_only_referred_to(case: str) -> None:
     assert objects(case, "Secret") == []
     text = json.dumps(objects(case, "ConfigMap"))
     assert "password" not in text.lower()
+    assert not re.search("://[^/]*:[^/]*@", text)
     for found in objects(case):
         for pod in pods(found):
             for container in containers(pod):
                 for variable in container.get("env", []):
-                    secret = any(word in variable["name"] for word in ("TOKEN", "CACHE_URL"))
+                    secret = any(word in variable["name"] for word in _SECRET_WORDS)
                     assert not (secret and "value" in variable)
 
 
@@ -156,7 +160,7 @@ def _servers(case: str) -> list[tuple[Fields, Fields, dict[str, int]]]:
     servers = []
     for found in [*objects(case, "Deployment"), *objects(case, "StatefulSet")]:
         component = found["metadata"]["labels"]["app.kubernetes.io/component"]
-        if component != "redis":
+        if component not in STORES:
             (pod,) = pods(found)
             (container,) = pod["containers"]
             ports = {port["name"]: port["containerPort"] for port in container["ports"]}

@@ -12,6 +12,7 @@ from services.retriever.settings import RetrieverSettings
 from services.runtime.settings import ServerSettings, load_settings
 from tests.chart.matrix import MATRIX
 from tests.chart.objects import config, config_text, objects, pods
+from tests.chart.test_objects import STORES
 
 CLASSES: dict[str, type[ServerSettings]] = {
     "gateway": GatewaySettings,
@@ -27,14 +28,15 @@ def test_each_tier_starts_with_its_file_and_environment(
 ) -> None:
     for found in [*objects(case, "Deployment"), *objects(case, "StatefulSet")]:
         tier = found["metadata"]["labels"]["app.kubernetes.io/component"]
-        if tier == "redis":
+        if tier in STORES:
             continue
         (pod,) = pods(found)
         (container,) = pod["containers"]
         settings = CLASSES[tier]
         with monkeypatch.context() as patch:
             for variable in container["env"]:
-                patch.setenv(variable["name"], variable.get("value", "redis://127.0.0.1"))
+                of = "postgresql" if "RETRIEVER" in variable["name"] else "redis"
+                patch.setenv(variable["name"], variable.get("value", f"{of}://127.0.0.1/db"))
             file = tmp_path / f"{tier}.toml"
             # Where the pod reads it.
             variable = f"SIRDAR_{tier.upper()}_CONFIG_FILE"

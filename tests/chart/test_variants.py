@@ -3,7 +3,7 @@
 from promql_parser import parse as parse_promql
 
 from tests.chart.matrix import COMMIT
-from tests.chart.objects import Fields, containers, objects, pods
+from tests.chart.objects import Fields, config, containers, objects, pods
 
 
 def named(case: str, kind: str, name: str) -> Fields:
@@ -234,3 +234,70 @@ def test_a_configuration_that_changes_restarts_its_tier_alone() -> None:
 
     assert checksum("settings", "sirdar-gateway") != checksum("defaults", "sirdar-gateway")
     assert checksum("no reranker", "sirdar-embedder") == checksum("defaults", "sirdar-embedder")
+
+
+def test_gateways_know_each_of_several_retrievers_also_those_still_to_come() -> None:
+    ((host, port),) = (
+        one.rsplit(":") for one in config("defaults", "sirdar-gateway")["retriever_addresses"]
+    )
+    for case, count in (("PostgreSQL of its own", 2), ("retrievers scaled by KEDA", 6)):
+        addresses = config(case, "sirdar-gateway")["retriever_addresses"]
+        assert addresses == [f"sirdar-retriever-{at}.{host}:{port}" for at in range(count)]
+    # A pod that opens its shards is known by its name.
+    service = named("PostgreSQL of its own", "Service", "sirdar-retriever")["spec"]
+    assert service["publishNotReadyAddresses"] is True
+    certificate = named("PostgreSQL elsewhere", "Certificate", "sirdar-retriever")["spec"]
+    assert f"*.{host}" in certificate["dnsNames"]
+
+
+def test_several_retrievers_share_a_database_that_a_secret_names() -> None:
+    case = "PostgreSQL elsewhere"
+    workload = named(case, "StatefulSet", "sirdar-retriever")
+    ((pod,), settings) = (list(pods(workload)), config(case, "sirdar-retriever"))
+    (store,) = (one for one in pod["containers"][0]["env"] if one["name"].endswith("_STORE"))
+    assert store["valueFrom"] == {"secretKeyRef": {"name": "database", "key": "address"}}
+    assert (settings["replication"], settings["store_schema"]) == (3, "search")
+    assert settings["store_cluster"] == "sirdar/sirdar"
+    assert workload["spec"]["minReadySeconds"] > 0
+    assert objects(case, "StatefulSet") == [workload]
+
+
+def test_a_database_of_the_chart_is_for_its_retrievers_alone() -> None:
+    case = "PostgreSQL of its own"
+    (database,) = pods(named(case, "StatefulSet", "sirdar-postgresql"))
+    (retriever,) = pods(named(case, "StatefulSet", "sirdar-retriever"))
+    variables = {one["name"]: one.get("valueFrom") for one in database["containers"][0]["env"]}
+    (password,) = (one for one in retriever["containers"][0]["env"] if one["name"] == "PGPASSWORD")
+    assert password["valueFrom"] == variables["POSTGRES_PASSWORD"]
+    policy = named(case, "NetworkPolicy", "sirdar-postgresql")["spec"]
+    (rule,) = policy["ingress"]
+    (peer,) = rule["from"]
+    assert (
+        peer["podSelector"]
+        == named(case, "NetworkPolicy", "sirdar-retriever")["spec"]["podSelector"]
+    )
+    ways = named(case, "NetworkPolicy", "sirdar-retriever")["spec"]["egress"]
+    assert [{"port": 5432}] in [way["ports"] for way in ways]
+
+
+def test_retrievers_are_only_added_by_an_autoscaler() -> None:
+    scaled = named("retrievers scaled by an adapter", "HorizontalPodAutoscaler", "sirdar-retriever")
+    searches, cpu = scaled["spec"]["metrics"]
+    assert searches["pods"]["metric"] == {
+        "name": "sirdar_grpc_requests_in_flight",
+        "selector": {"matchLabels": {"method": "SearchPassages"}},
+    }
+    assert cpu["resource"]["target"]["averageUtilization"] == 70
+    assert scaled["spec"]["scaleTargetRef"]["kind"] == "StatefulSet"
+    asked = named("retrievers scaled by KEDA", "ScaledObject", "sirdar-retriever")["spec"]
+    behaviours = [
+        scaled["spec"]["behavior"],
+        asked["advanced"]["horizontalPodAutoscalerConfig"]["behavior"],
+    ]
+    assert behaviours == [{"scaleDown": {"selectPolicy": "Disabled"}}] * 2
+    trigger, busy = asked["triggers"]
+    parse_promql(trigger["metadata"]["query"])
+    assert 'method="SearchPassages"' in trigger["metadata"]["query"]
+    assert busy == {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "70"}}
+    for case in ("retrievers scaled by an adapter", "retrievers scaled by KEDA"):
+        assert "replicas" not in named(case, "StatefulSet", "sirdar-retriever")["spec"]

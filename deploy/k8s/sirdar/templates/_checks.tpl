@@ -2,6 +2,7 @@
 {{- define "sirdar.checks" -}}
 {{- $faults := concat
   (include "sirdar.checks.retriever" . | fromJsonArray)
+  (include "sirdar.checks.store" . | fromJsonArray)
   (include "sirdar.checks.models" . | fromJsonArray)
   (include "sirdar.checks.replicas" . | fromJsonArray)
   (include "sirdar.checks.tls" . | fromJsonArray)
@@ -13,11 +14,38 @@
 {{- define "sirdar.checks.retriever" -}}
 {{- $own := .Values.retriever -}}
 {{- $faults := list -}}
+{{- if eq (include "sirdar.store" .) "sqlite" -}}
 {{- if gt (int $own.replicas) 1 -}}
-{{- $faults = append $faults (printf "retriever.replicas: is %d, but documents are kept in SQLite, which one retriever owns; several need PostgreSQL: set it to 1" (int $own.replicas)) -}}
+{{- $faults = append $faults (printf "retriever.replicas: is %d, but documents are kept in SQLite, which one retriever owns; several need PostgreSQL: set postgresql.existingSecret.name, or replicas to 1" (int $own.replicas)) -}}
+{{- end -}}
+{{- if ne (dig "kind" "none" (default dict $own.autoscaling)) "none" -}}
+{{- $faults = append $faults "retriever.autoscaling: documents are kept in SQLite, which one retriever owns; several need PostgreSQL: set postgresql.existingSecret.name, or kind to none" -}}
+{{- end -}}
+{{- else -}}
+{{- $scaling := $own.autoscaling -}}
+{{- $fewest := ternary $own.replicas $scaling.minReplicas (eq $scaling.kind "none") -}}
+{{- if gt (int $own.replication) (int $fewest) -}}
+{{- $faults = append $faults (printf "retriever.replication: is %d, but there may be only %d of them: set it to %d, or retriever.%s to %d" (int $own.replication) (int $fewest) (int $fewest) (ternary "replicas" "autoscaling.minReplicas" (eq $scaling.kind "none")) (int $own.replication)) -}}
+{{- end -}}
 {{- end -}}
 {{- if and $own.snapshots.credentialsSecretName (not $own.snapshots.url) -}}
 {{- $faults = append $faults "retriever.snapshots.credentialsSecretName: there are credentials, but no retriever.snapshots.url" -}}
+{{- end -}}
+{{- toJson $faults -}}
+{{- end -}}
+
+{{- define "sirdar.checks.store" -}}
+{{- $postgresql := default dict .Values.postgresql -}}
+{{- $faults := list -}}
+{{- if dig "inChart" "enabled" false $postgresql -}}
+{{- if dig "existingSecret" "name" "" $postgresql -}}
+{{- $faults = append $faults "postgresql: inChart.enabled and existingSecret.name exclude each other" -}}
+{{- end -}}
+{{- if not (dig "inChart" "passwordSecret" "name" "" $postgresql) -}}
+{{- $faults = append $faults "postgresql.inChart.passwordSecret.name: name a secret with a password for it" -}}
+{{- end -}}
+{{- else if dig "inChart" "passwordSecret" "name" "" $postgresql -}}
+{{- $faults = append $faults "postgresql.inChart.passwordSecret.name: is set, but inChart.enabled is false" -}}
 {{- end -}}
 {{- toJson $faults -}}
 {{- end -}}
@@ -56,8 +84,8 @@
 
 {{- define "sirdar.checks.replicas" -}}
 {{- $faults := list -}}
-{{- range $tier := without (include "sirdar.tiers" . | fromJsonArray) "retriever" -}}
-{{- $scaling := (index $.Values $tier).autoscaling -}}
+{{- range $tier := include "sirdar.tiers" . | fromJsonArray -}}
+{{- $scaling := default (dict "kind" "none") (index $.Values $tier).autoscaling -}}
 {{- if ne $scaling.kind "none" -}}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
 {{- $faults = append $faults (printf "%s.autoscaling: minReplicas is %d, maxReplicas only %d" $tier (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}

@@ -34,7 +34,7 @@ numbers, booleans and lists are TOML's. */}}
 {{- $settings := dict
   "http_port" 7780
   "embedder_address" (include "sirdar.address" (dict "root" .root "tier" "embedder"))
-  "retriever_addresses" (list (include "sirdar.address" (dict "root" .root "tier" "retriever")))
+  "retriever_addresses" (include "sirdar.retrieverAddresses" .root | fromJsonArray)
 -}}
 {{- if $values.reranker.enabled -}}
 {{- $_ := set $settings "reranker_address" (include "sirdar.address" (dict "root" .root "tier" "reranker")) -}}
@@ -50,6 +50,20 @@ numbers, booleans and lists are TOML's. */}}
 {{- toJson $settings -}}
 {{- end -}}
 
+{{/* Of several, each pod's own: the gateway chooses by what each has. */}}
+{{- define "sirdar.retrieverAddresses" -}}
+{{- $address := include "sirdar.address" (dict "root" . "tier" "retriever") -}}
+{{- $addresses := list -}}
+{{- if eq (include "sirdar.store" .) "sqlite" -}}
+{{- $addresses = list $address -}}
+{{- else -}}
+{{- range $number := include "sirdar.mostRetrievers" . | int | until -}}
+{{- $addresses = append $addresses (printf "%s-retriever-%d.%s" (include "sirdar.fullname" $) $number $address) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $addresses -}}
+{{- end -}}
+
 {{- define "sirdar.config.embedder" -}}
 {{- $own := .root.Values.embedder -}}
 {{- dict "model" $own.model "model_revision" $own.modelRevision "models" $own.models "cache_folder" "/var/cache/sirdar/models" | toJson -}}
@@ -63,6 +77,17 @@ numbers, booleans and lists are TOML's. */}}
 {{- define "sirdar.config.retriever" -}}
 {{- $snapshots := .root.Values.retriever.snapshots -}}
 {{- $settings := dict "data_folder" "/var/lib/sirdar/retriever" -}}
+{{- $store := include "sirdar.store" .root -}}
+{{- if ne $store "sqlite" -}}
+{{- /* Its name is its host's, which is the pod's. */ -}}
+{{- $_ := set $settings "replication" .root.Values.retriever.replication -}}
+{{- $_ := set $settings "store_schema" .root.Values.postgresql.schema -}}
+{{- $_ := set $settings "store_cluster" (printf "%s/%s" .root.Release.Namespace (include "sirdar.fullname" .root)) -}}
+{{- end -}}
+{{- if eq $store "postgresql" -}}
+{{- /* Its password is in PGPASSWORD. */ -}}
+{{- $_ := set $settings "store" (printf "postgresql://sirdar@%s:5432/sirdar" (include "sirdar.host" (dict "root" .root "tier" "postgresql"))) -}}
+{{- end -}}
 {{- if $snapshots.url -}}
 {{- $_ := set $settings "snapshot_url" $snapshots.url -}}
 {{- if $snapshots.intervalSeconds -}}

@@ -75,6 +75,23 @@ labels:
 {{- printf "%s:%s" (include "sirdar.host" .) (include "sirdar.port" .tier) -}}
 {{- end -}}
 
+{{/* Where documents are kept: `sqlite`, `postgresql` of the chart's own, or a `secret` that says it.
+Values of a chart before this one name no PostgreSQL. */}}
+{{- define "sirdar.store" -}}
+{{- $postgresql := default dict .Values.postgresql -}}
+{{- if dig "inChart" "enabled" false $postgresql -}}postgresql
+{{- else if dig "existingSecret" "name" "" $postgresql -}}secret
+{{- else -}}sqlite
+{{- end -}}
+{{- end -}}
+
+{{/* How many retrievers there may be. */}}
+{{- define "sirdar.mostRetrievers" -}}
+{{- $own := .Values.retriever -}}
+{{- $scaling := default (dict "kind" "none") $own.autoscaling -}}
+{{- if eq $scaling.kind "none" }}{{ $own.replicas }}{{ else }}{{ $scaling.maxReplicas }}{{ end -}}
+{{- end -}}
+
 {{- define "sirdar.image" -}}
 {{- $own := index .root.Values .tier -}}
 {{- $image := .root.Values.image -}}

@@ -38,6 +38,11 @@ among them: cert-manager changes it, and it is mounted. */}}
 {{- if and (eq .tier "gateway") $values.redis.existingSecret.name }}{{ $names = append $names $values.redis.existingSecret.name }}{{ end -}}
 {{- if and (has .tier (list "embedder" "reranker")) $values.hub.tokenSecret.name }}{{ $names = append $names $values.hub.tokenSecret.name }}{{ end -}}
 {{- if and (eq .tier "retriever") $values.retriever.snapshots.credentialsSecretName }}{{ $names = append $names $values.retriever.snapshots.credentialsSecretName }}{{ end -}}
+{{- if eq .tier "retriever" -}}
+{{- $store := include "sirdar.store" .root -}}
+{{- if eq $store "secret" }}{{ $names = append $names $values.postgresql.existingSecret.name }}{{ end -}}
+{{- if eq $store "postgresql" }}{{ $names = append $names $values.postgresql.inChart.passwordSecret.name }}{{ end -}}
+{{- end -}}
 {{- toJson $names -}}
 {{- end -}}
 
@@ -168,6 +173,18 @@ livenessProbe:
 - name: SIRDAR_GATEWAY_CACHE_URL
   valueFrom:
     secretKeyRef: {name: {{ $values.redis.existingSecret.name }}, key: {{ $values.redis.existingSecret.key }}}
+{{- end }}
+{{- if eq .tier "retriever" }}
+{{- $store := include "sirdar.store" .root }}
+{{- if eq $store "secret" }}
+- name: SIRDAR_RETRIEVER_STORE
+  valueFrom:
+    secretKeyRef: {name: {{ $values.postgresql.existingSecret.name }}, key: {{ $values.postgresql.existingSecret.key }}}
+{{- else if eq $store "postgresql" }}
+- name: PGPASSWORD
+  valueFrom:
+    secretKeyRef: {name: {{ $values.postgresql.inChart.passwordSecret.name }}, key: {{ $values.postgresql.inChart.passwordSecret.key }}}
+{{- end }}
 {{- end }}
 {{- with (index $values .tier).extraEnv }}
 {{ toYaml . }}
