@@ -17,6 +17,7 @@ from services.retriever.sealer import Sealer
 from services.retriever.segment import SegmentView
 from services.retriever.shard import Shard, ShardState
 from services.retriever.shard_folder import SealedState, ShardFolder
+from services.retriever.shard_log import replay
 from services.retriever.snapshots.snapshots import Snapshots
 from services.retriever.store.interface import Store
 from services.retriever.store.records import Change, Collection, FieldSchema, Generation
@@ -36,8 +37,6 @@ SEGMENT_BYTES = Gauge(
 UNSEALED = Gauge(
     "sirdar_retriever_unsealed_vectors", "Vectors that no sealed segment has yet.", _LABELS
 )
-
-_REPLAY_CHANGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +212,7 @@ class Catalog:
         state = self._sealed(collection, shard, store, committed_seq)
         shard.restore(state)
         if replayed:
-            _replay(shard, store, state.covered_seq)
+            replay(shard, store)
         if collection.schema:
             shard.make_columns(collection.schema, collection.lexical.language, store)
         if replayed:
@@ -336,14 +335,3 @@ def _apply(
             collection=collection.name,
             shard=shard.number,
         )
-
-
-def _replay(shard: Shard, store: Store, after_seq: int) -> None:
-    batch: list[Change] = []
-    for change in store.changes(shard.generation, shard.number, after_seq):
-        batch.append(change)
-        if len(batch) == _REPLAY_CHANGES:
-            shard.apply(batch)
-            batch = []
-    if batch:
-        shard.apply(batch)

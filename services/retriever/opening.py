@@ -120,7 +120,7 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[Retriever
         )
         searching = Searching.of(settings, parts, store, Owning(parts.catalog, store))
         retriever = searching.retriever
-        sweeper = Sweeper(store)
+        sweeper = Sweeper(store, tombstones_kept_seconds=settings.tombstones_kept_seconds)
         try:
             started = time.monotonic()
             await retriever.in_thread(lambda: parts.catalog.open_all(store))

@@ -85,6 +85,10 @@ class RetrieverSettings(ServerSettings):
     max_consistency_wait_seconds: float = Field(default=10.0, gt=0)
     """How long a read without a deadline waits for the writes that it must see."""
 
+    tombstones_kept_seconds: float = Field(default=86_400.0, ge=1)
+    """How long the store remembers a deleted document, and counts on its version. An index that
+    was away for longer compares with all that is there when it comes back."""
+
     snapshot_url: str | None = None
     """Where snapshots of sealed segments are: `file:///...`, `s3://...` or another URL that fsspec
     knows; unset: nowhere. Credentials come from the environment, as fsspec takes them."""

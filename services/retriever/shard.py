@@ -31,6 +31,7 @@ from services.retriever.segment_build import Build, FullSegment
 from services.retriever.shard_folder import SealedState, ShardFolder
 from services.retriever.store.interface import Store
 from services.retriever.store.records import Change, FieldSchema, Generation
+from services.retriever.store.tombstones import DocumentKeys
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -84,6 +85,8 @@ class Shard:
         self.committed_seq = 0
         # The log is to be read on from here.
         self.replayed_seq = 0
+        # No deletion up to here was missed, although its tombstone may be gone.
+        self.purged_seq = 0
         # Its collection was deleted: nothing is sealed any more.
         self.dropped = False
         self._seal_vectors = seal_vectors
@@ -152,6 +155,24 @@ class Shard:
                 self._freeze(self.replayed_seq)
             self._advance(self.replayed_seq if whole else self.view.applied_seq)
         self._on_change(self)
+
+    def keep_only(self, there: DocumentKeys) -> None:
+        """Takes out what is not there any more: deletions were missed. Called by who reads the
+        log, while nobody else applies changes."""
+        with self._lock:
+            for at, view in enumerate(self._sealed):
+                gone = np.flatnonzero(there.lack(view.segment.document_keys))
+                self._sealed[at] = view.without(gone)
+                self._note_all(np.unique(view.segment.document_keys[gone]))
+            for segment in (self._growing, *(full.segment for full in self._full)):
+                keys = np.unique(segment.document_keys)
+                for key in keys[there.lack(keys)].tolist():
+                    if segment.remove(key):
+                        self._note(key)
+            if self._columns is not None:
+                self._columns.keep_only(there)
+            self.purged_seq = there.purged_seq
+            self._advance(self.view.applied_seq)
 
     def make_columns(self, schema: Sequence[FieldSchema], language: str, store: Store) -> None:
         """Makes the columns anew from the store, beside searches and writes."""
@@ -265,6 +286,10 @@ class Shard:
     def _note(self, document_key: int) -> None:
         if self._changed_keys is not None:
             self._changed_keys.append(document_key)
+
+    def _note_all(self, document_keys: NDArray[np.int64]) -> None:
+        if self._changed_keys is not None:
+            self._changed_keys.extend(document_keys.tolist())
 
     def _apply_to_columns(self, changes: Sequence[Change]) -> None:
         if self._columns is None and self._arrived is None:

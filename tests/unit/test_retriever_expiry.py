@@ -240,7 +240,7 @@ def test_the_sweeper_sweeps_until_nothing_is_left(
     monkeypatch.setattr("services.retriever.sweeper._STEP_DOCUMENTS", 3)
     write(store, collection, *(document(f"d{at}", expires_ns=2_000) for at in range(10)))
     clock.now = 2_000
-    sweeper = Sweeper(store)
+    sweeper = Sweeper(store, tombstones_kept_seconds=60)
     sweeper.start()
     while store.has_expired():
         pass

@@ -21,6 +21,7 @@ from services.retriever.store.records import (
     FieldType,
 )
 from services.retriever.store.sqlite.store import SqliteStore
+from services.retriever.store.tombstones import DocumentKeys
 from services.retriever.view_search import search_views
 from sirdar.v1.document_pb2 import MetadataValue
 from sirdar.v1.filter_pb2 import Filter
@@ -30,6 +31,13 @@ from tests.retriever_data import document, vectors, write
 
 KIND = FieldSchema("kind", FieldType.KEYWORD)
 RANK = FieldSchema("rank", FieldType.INTEGER)
+
+
+def forget(columns: Columns, live: dict[int, oracle.Metadata], draw: random.Random) -> None:
+    """Some of the documents are gone, and nobody said so."""
+    for key in draw.sample(sorted(live), len(live) // 3):
+        del live[key]
+    columns.keep_only(DocumentKeys(np.array(sorted(live), np.int64), 0))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -66,6 +74,8 @@ def test_columns_answer_what_the_oracle_answers(
             batch.append((key, stored(made, "")))
         columns = columns.with_room(batch)
         columns.apply(batch)
+        if draw.random() < 0.1:
+            forget(columns, live, draw)
         if columns.wasteful:
             columns = columns.compacted()
         views.append((columns.view(), dict(live)))

@@ -66,7 +66,7 @@ def test_the_sweeper_goes_on_after_any_failure(
         return False
 
     monkeypatch.setattr(store, "has_expired", has_expired)
-    sweeper = Sweeper(store)
+    sweeper = Sweeper(store, tombstones_kept_seconds=60)
     sweeper.start()
     try:
         assert again.wait(WAIT_SECONDS)

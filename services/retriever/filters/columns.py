@@ -17,6 +17,7 @@ from services.retriever.filters.numbers import NumberColumn
 from services.retriever.filters.values import Growing, TermColumn, array_of
 from services.retriever.lexical.analyzers import NO_LANGUAGE, analyzer, prepared
 from services.retriever.store.records import FieldSchema, FieldType
+from services.retriever.store.tombstones import DocumentKeys
 from sirdar.v1.document_pb2 import MetadataValue
 from sirdar.v1.retriever_pb2 import CandidatePassage
 
@@ -87,17 +88,27 @@ class Columns:
         """Of the same schema."""
         return Columns(self.schema, self._language)
 
+    def keep_only(self, there: DocumentKeys) -> None:
+        """Takes out the documents that are not there."""
+        keys = self.keys.read()
+        gone = there.lack(keys) & (self._places.read() != NO_SLOT)
+        if gone.any():
+            self.apply((key, None) for key in keys[gone].tolist())
+
     def compacted(self) -> "Columns":
-        """The same without dead places. Views of this one stay as they are; slots too."""
+        """The same without dead places and deleted documents. Views of this one stay as they
+        are."""
         alive = np.ones(self._slots.size, bool)
         alive[array_of(self._dead)] = False
         renumbered = np.cumsum(alive) - 1
         other = self.empty()
-        other.keys = self.keys
         other.in_order = False
-        other._slots.extend(self._slots.read()[alive])
         places = self._places.read()
-        other._places.extend(np.where(places == NO_SLOT, NO_SLOT, renumbered[places]))
+        there = places != NO_SLOT
+        slots = np.cumsum(there) - 1
+        other.keys.extend(self.keys.read()[there])
+        other._slots.extend(slots[self._slots.read()[alive]])
+        other._places.extend(renumbered[places[there]])
         for field, column in self._columns.items():
             other._columns[field] = column.compacted(alive, renumbered)
         return other
@@ -170,8 +181,8 @@ class Columns:
             return len(keys)
         slot = int(np.searchsorted(keys, key))
         if keys[slot] != key:
-            # The store numbers documents in the order of their first writes and keeps the row
-            # of a deleted one; `with_room` knows of those that come late.
+            # The store numbers documents in the order of their first writes; `with_room` knows
+            # of those that come late.
             raise ValueError(f"document {key} came out of order")
         return slot
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from threading import Lock, Thread, get_native_id
 from typing import TypeVar
 
+import numpy as np
 import structlog
 import tantivy
+from numpy.typing import NDArray
 
 from services.retriever.lexical import folder
 from services.retriever.lexical.analyzers import analyzer, prepared
@@ -30,6 +32,8 @@ _ANALYZER = "sirdar"
 # The least that tantivy takes for each thread; a commit comes long before it is full.
 _WRITER_HEAP_BYTES = 15_000_000
 _WRITER_THREADS = 1
+# Documents are listed by so many of their passages at a time, 0.7 us each.
+_LISTED_PASSAGES = 20_000
 # Below searches and the threads that answer, above builds of segments, which have no deadline.
 _NICENESS = 5
 
@@ -121,6 +125,30 @@ class LexicalIndex:
                     }
                     writer.add_document(tantivy.Document(**fields))
 
+    def document_keys(self) -> NDArray[np.int64]:
+        """The keys of the documents of what is committed, ascending. Raises DataLoss."""
+        index = self.open()
+        if index is None:
+            return np.empty(0, np.int64)
+        with faults(self.path):
+            searcher = index.searcher()
+            found = [np.empty(0, np.int64)]
+            after = -1
+            while True:
+                part = _documents_after(searcher, after)
+                if not len(part):
+                    return np.concatenate(found)
+                found.append(part)
+                after = int(part[-1])
+
+    def delete(self, document_keys: NDArray[np.int64]) -> None:
+        """Takes out documents; as `add`. Raises DataLoss, ValueError."""
+        writer = self._writer
+        assert writer is not None
+        with faults(self.path):
+            for key in document_keys.tolist():
+                writer.delete_documents_by_term(DOCUMENT, key)
+
     def commit(self) -> None:
         """Durable when it returns. Raises DataLoss, ValueError."""
         assert self._writer is not None
@@ -199,6 +227,17 @@ class LexicalIndex:
         index.config_reader("manual")
         index.reload()
         return index
+
+
+def _documents_after(searcher: tantivy.Searcher, key: int) -> NDArray[np.int64]:
+    """The next keys of documents, ascending; empty: there are no more."""
+    beyond = tantivy.Query.range_query(
+        SCHEMA, DOCUMENT, tantivy.FieldType.Integer, key + 1, np.iinfo(np.int64).max
+    )
+    found = searcher.search(
+        beyond, _LISTED_PASSAGES, count=False, order_by_field=DOCUMENT, order=tantivy.Order.Asc
+    )
+    return np.unique(np.array([key for key, _ in found.hits], np.int64))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from services.retriever.lexical.readers import OpenReaders
 from services.retriever.lexical.shard import LexicalShard
 from services.retriever.store.interface import Store
 from services.retriever.store.records import Change, Generation
+from services.retriever.store.tombstones import TombstonesPurged
 from services.retriever.trim import trim_heap
 from sirdar.errors import DataLoss, SirdarError
 
@@ -187,7 +188,11 @@ class Indexer:
         if shard.suspect:
             # Only now: until the retry searches have gone on with the last commit.
             self._rebuild(shard)
-        taken = shard.take(self._store, _STEP_CHANGES)
+        try:
+            taken = shard.take(self._store, _STEP_CHANGES)
+        except TombstonesPurged as error:
+            self._miss_no_deletion(shard, error)
+            return
         with self._changed:
             self._waiting_bytes -= taken.freed_bytes
         if any(not change.kept for change in taken.changes):
@@ -197,6 +202,26 @@ class Indexer:
             self._commit(shard)
         else:
             shard.show()
+
+    def _miss_no_deletion(self, shard: LexicalShard, error: TombstonesPurged) -> None:
+        """The log may be read on from where the shard is: it has nothing that is gone."""
+        assert self._store is not None
+        log.info(
+            "deletions are looked for",
+            lexical=True,
+            generation=shard.generation.key,
+            shard=shard.number,
+            why=error.message,
+        )
+        if shard.uncommitted:
+            self._commit(shard)
+        there = self._store.document_keys(shard.generation, shard.number)
+        gone = shard.gone(there)
+        if len(gone):
+            self._use_writer(shard)
+            shard.remove(gone)
+            self._commit(shard)
+        shard.purged_seq = there.purged_seq
 
     def _commit(self, shard: LexicalShard) -> None:
         with COMMIT_SECONDS.time():

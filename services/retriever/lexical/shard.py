@@ -7,10 +7,14 @@ from itertools import islice
 from threading import Lock
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from services.retriever.applied import AppliedSeq
 from services.retriever.lexical.index import LexicalIndex
 from services.retriever.store.interface import Store
 from services.retriever.store.records import Change, Generation, TextChange
+from services.retriever.store.tombstones import DocumentKeys
 
 # An index whose documents are only deleted or kept has no commits to record its sequence with.
 _RECORD_EVERY = 1000
@@ -54,6 +58,8 @@ class LexicalShard:
         self.visible = AppliedSeq()
         self.committed_seq = 0
         self.dropped = False
+        # No deletion up to here was missed, although its tombstone may be gone.
+        self.purged_seq = 0
         # Held while the index is written to.
         self.writing = Lock()
         self.size_bytes = 0
@@ -98,6 +104,7 @@ class LexicalShard:
         self._first_uncommitted_at = None
         with self._lock:
             self._written_seq, self._whole_seq = self.visible_seq, self.visible.value
+            self.purged_seq = 0
             self._forget()
 
     @property
@@ -151,18 +158,31 @@ class LexicalShard:
         return self.visible.value < seq
 
     def take(self, store: Store, limit: int) -> Taken:
-        """The next changes; `write` comes next."""
+        """The next changes; `write` comes next. Raises TombstonesPurged."""
         with self._lock:
             if not self._from_store:
                 return self._take_waiting(limit)
             target, after = self.committed_seq, self._written_seq
-        changes = list(islice(store.texts(self.generation, self.number, after), limit))
+        texts = store.texts(self.generation, self.number, after, self.purged_seq)
+        changes = list(islice(texts, limit))
         if len(changes) == limit:
             return Taken(changes, changes[-1].seq, 0, whole=False)
         with self._lock:
             self._from_store = self.committed_seq > target
         # The store had all up to `target`, and shows each document once, in its last place.
         return Taken(changes, target, 0)
+
+    def gone(self, there: DocumentKeys) -> NDArray[np.int64]:
+        """The keys of documents that the index has, and that are not there any more. Called with
+        nothing uncommitted."""
+        keys = self.index.document_keys()
+        found: NDArray[np.int64] = keys[there.lack(keys)]
+        return found
+
+    def remove(self, document_keys: NDArray[np.int64]) -> None:
+        """Takes documents out through the open writer. Called with `writing`."""
+        self.index.delete(document_keys)
+        self._first_uncommitted_at = time.monotonic()
 
     def write(self, taken: Taken) -> None:
         """Gives changes to the open writer; those that it has are left out: the store may show
@@ -243,6 +263,7 @@ class LexicalShard:
             self._forget()
             self.committed_seq = max(self.committed_seq, committed_seq)
             self._written_seq = self._whole_seq = self._recorded_seq = covered_seq
+            self.purged_seq = 0
             self.visible_seq = covered_seq
             self._ready_at = self.committed_seq
             self._from_store = covered_seq < self.committed_seq

@@ -8,8 +8,10 @@ import structlog
 from services.retriever.catalog import Catalog, OpenCollection
 from services.retriever.replica.lag import Lag
 from services.retriever.shard import Shard, ShardState
+from services.retriever.shard_log import miss_no_deletion
 from services.retriever.store.interface import FollowedStore
 from services.retriever.store.records import Change, Head
+from services.retriever.store.tombstones import TombstonesPurged
 from sirdar.errors import NotFound
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -141,11 +143,18 @@ class Replay:
         """The next changes of a shard, and whether there are no more."""
         changes: list[Change] = []
         size = 0
-        for change in self._store.changes(shard.generation, shard.number, shard.replayed_seq):
-            changes.append(change)
-            size += change.vectors.nbytes + len(change.metadata)
-            if len(changes) == _STEP_CHANGES or size >= _STEP_BYTES:
-                return changes, False
+        try:
+            for change in self._store.changes(
+                shard.generation, shard.number, shard.replayed_seq, shard.purged_seq
+            ):
+                changes.append(change)
+                size += change.vectors.nbytes + len(change.metadata)
+                if len(changes) == _STEP_CHANGES or size >= _STEP_BYTES:
+                    return changes, False
+        except TombstonesPurged as error:
+            # What was read is read again: some of it may be gone.
+            miss_no_deletion(shard, self._store, error)
+            return [], False
         return changes, True
 
 

@@ -38,7 +38,7 @@ async def open_shared(settings: RetrieverSettings) -> AsyncIterator[tuple[Retrie
             searching, follower = opened
             retriever, snapshots = searching.retriever, searching.snapshots
             snapshots.start(settings.snapshot_interval_seconds, retriever.snapshot_all)
-            sweeper = Sweeper(store)
+            sweeper = Sweeper(store, tombstones_kept_seconds=settings.tombstones_kept_seconds)
             sweeper.start()
             try:
                 yield retriever, follower

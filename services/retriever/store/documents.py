@@ -98,6 +98,11 @@ def sweep(rows: DocumentRows, now_ns: int, limit: int) -> Written[int]:
     return Written(len(changes), tuple(changes))
 
 
+def purge(rows: DocumentRows, before_ns: int, limit: int) -> Written[int]:
+    """Removes so many of the tombstones that were left before; answers how many there were."""
+    return Written(rows.purge(before_ns, limit), ())
+
+
 def _check_generation(rows: DocumentRows, generation: Generation) -> None:
     """The collection may have been deleted since its definition was read."""
     if not rows.has_generation(generation.key):

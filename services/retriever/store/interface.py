@@ -24,6 +24,7 @@ from services.retriever.store.records import (
     TextChange,
     WriteResult,
 )
+from services.retriever.store.tombstones import DocumentKeys
 
 OnCommit = Callable[[Sequence[Change]], None]
 """Called with committed changes, in the order of their sequences, before their writes are
@@ -93,6 +94,11 @@ class Store(Protocol):
         """Deletes so many of the documents whose time is over; answers how many there were."""
         ...
 
+    def purge_tombstones(self, kept_seconds: float, limit: int) -> Future[int]:
+        """Removes so many of the tombstones of documents that were deleted longer ago; answers how
+        many there were. Who has not read of those deletions is told by TombstonesPurged."""
+        ...
+
     def delete_documents(
         self, generation: Generation, ids: Sequence[str], versions: Sequence[int] | None = None
     ) -> Future[list[Deletion]]:
@@ -146,8 +152,18 @@ class Store(Protocol):
         """Another whenever the store is opened for writing. Nothing is read from disk."""
         ...
 
-    def changes(self, generation: Generation, shard: int, after_seq: int) -> Iterator[Change]:
-        """The log of a shard beyond a sequence: one change a document, in their order."""
+    def changes(
+        self, generation: Generation, shard: int, after_seq: int, purged_seq: int = 0
+    ) -> Iterator[Change]:
+        """The log of a shard beyond a sequence: one change a document, in their order.
+
+        Raises TombstonesPurged, also on the way, where deletions beyond both
+        `after_seq` and the `purged_seq` of the last `document_keys` are missing.
+        """
+        ...
+
+    def document_keys(self, generation: Generation, shard: int) -> DocumentKeys:
+        """What is there of a shard, for an index that was told of deletions too late."""
         ...
 
     def metadata(self, generation: Generation, shard: int) -> Iterator[tuple[int, bytes | None]]:
@@ -158,9 +174,11 @@ class Store(Protocol):
         """Those of the documents that are there, in no order."""
         ...
 
-    def texts(self, generation: Generation, shard: int, after_seq: int) -> Iterator[TextChange]:
+    def texts(
+        self, generation: Generation, shard: int, after_seq: int, purged_seq: int = 0
+    ) -> Iterator[TextChange]:
         """The log of a shard beyond a sequence as its words: one change a document, in
-        their order."""
+        their order. Raises TombstonesPurged as `changes` does."""
         ...
 
     def identity(self) -> str:

@@ -56,5 +56,8 @@ class RefusesWrites:
     def sweep(self, limit: int) -> Future[int]:
         raise read_only_replica()
 
+    def purge_tombstones(self, kept_seconds: float, limit: int) -> Future[int]:
+        raise read_only_replica()
+
     def keep_snapshots(self, generation: Generation, names: Sequence[str]) -> Future[None]:
         raise read_only_replica()

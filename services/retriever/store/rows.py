@@ -97,6 +97,11 @@ class DocumentRows(Protocol):
         """New metadata and expiry; the rest is what it was."""
         ...
 
+    def purge(self, before_ns: int, limit: int) -> int:
+        """Removes so many of the tombstones that were left before; answers how many. Their shards
+        keep the last of their sequences."""
+        ...
+
     def bury(self, dead: Sequence[tuple[Existing, Position]], now_ns: int) -> None:
         """Leaves tombstones."""
         ...

@@ -43,6 +43,15 @@ def last(connection: Connection, generation_key: int) -> list[int]:
     return [seq for (seq,) in rows]
 
 
+def purged(connection: Connection, generation_key: int, shard: int) -> int:
+    """The last sequence of the tombstones of a shard that are gone; 0: none is, or the shard is."""
+    row: Any = connection.execute(
+        "SELECT purged_seq FROM shard WHERE generation_key = %s AND shard = %s",
+        (generation_key, shard),
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def heads(connection: Connection) -> list[Head]:
     """Of the collections that are there."""
     rows: Any = connection.execute(

@@ -28,6 +28,7 @@ from services.retriever.store.records import (
     StoredDocument,
     TextChange,
 )
+from services.retriever.store.tombstones import DocumentKeys
 from sirdar.errors import NotFound, Unavailable
 
 T = TypeVar("T")
@@ -117,21 +118,28 @@ class PostgresReads:
             raise NotFound("the collection was deleted", reason="COLLECTION_NOT_FOUND")
         return seqs
 
-    def changes(self, generation: Generation, shard: int, after_seq: int) -> Iterator[Change]:
+    def changes(
+        self, generation: Generation, shard: int, after_seq: int, purged_seq: int = 0
+    ) -> Iterator[Change]:
         found = True
         while found:
             found = False
             with self._reading() as connection:
-                for change in reads.changes(connection, generation, shard, after_seq):
+                for change in reads.changes(connection, generation, shard, after_seq, purged_seq):
                     found, after_seq = True, change.position.seq
                     yield change
 
-    def texts(self, generation: Generation, shard: int, after_seq: int) -> Iterator[TextChange]:
+    def document_keys(self, generation: Generation, shard: int) -> DocumentKeys:
+        return self._read(lambda connection: reads.document_keys(connection, generation, shard))
+
+    def texts(
+        self, generation: Generation, shard: int, after_seq: int, purged_seq: int = 0
+    ) -> Iterator[TextChange]:
         found = True
         while found:
             found = False
             with self._reading() as connection:
-                for change in reads.texts(connection, generation, shard, after_seq):
+                for change in reads.texts(connection, generation, shard, after_seq, purged_seq):
                     found, after_seq = True, change.seq
                     yield change
 

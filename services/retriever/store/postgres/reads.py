@@ -1,8 +1,10 @@
 """Reading documents, passages and the log, in SQL."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
+import numpy as np
 from psycopg import capabilities
 
 from services.retriever.store.decoding import (
@@ -13,6 +15,7 @@ from services.retriever.store.decoding import (
     texts_of,
     whole_vector,
 )
+from services.retriever.store.postgres import positions
 from services.retriever.store.postgres.connection import Connection
 from services.retriever.store.records import (
     Change,
@@ -26,6 +29,7 @@ from services.retriever.store.records import (
     StoredPassage,
     TextChange,
 )
+from services.retriever.store.tombstones import DocumentKeys, check_purged
 from sirdar.errors import NotFound
 
 _LIVE = " NOT deleted AND (expires_ns IS NULL OR expires_ns > %s)"
@@ -44,6 +48,8 @@ _PASSAGE_FROM = (
     " FROM passage p JOIN document d ON d.key = p.document_key"
     " WHERE p.id = ANY(%s) AND (d.expires_ns IS NULL OR d.expires_ns > %s)"
 )
+# As the statement sees it that reads the log.
+_PURGED = "coalesce((SELECT purged_seq FROM shard WHERE generation_key = %s AND shard = %s), 0)"
 # A part of a log is read by its index. For all of it the planner would rather sort it first, to
 # its end, each time that someone reads the next few changes.
 _LOG_DOCUMENTS = 500
@@ -161,23 +167,26 @@ def expired_keys(connection: Connection, generation: Generation, now_ns: int) ->
 
 
 def changes(
-    connection: Connection, generation: Generation, shard: int, after_seq: int
+    connection: Connection, generation: Generation, shard: int, after_seq: int, purged_seq: int
 ) -> Iterator[Change]:
     """The next of them; none: there are no more."""
     rows = _stream(
         connection,
-        "SELECT d.seq, d.key, d.metadata, p.id, v.data FROM (SELECT seq, key, metadata"
+        f"SELECT d.seq, d.key, d.metadata, p.id, v.data, {_PURGED} FROM (SELECT seq, key, metadata"
         " FROM document WHERE generation_key = %s AND shard = %s AND seq > %s"
         f" ORDER BY seq LIMIT {_LOG_DOCUMENTS}) d"
         " LEFT JOIN passage p ON p.document_key = d.key"
         " LEFT JOIN vector v ON v.passage_id = p.id ORDER BY d.seq, p.position",
-        (generation.key, shard, after_seq),
+        (generation.key, shard, generation.key, shard, after_seq),
     )
-    return changes_of(generation, shard, rows)
+    known_seq = max(after_seq, purged_seq)
+    return changes_of(
+        generation, shard, _none_purged(connection, generation, shard, rows, known_seq)
+    )
 
 
 def texts(
-    connection: Connection, generation: Generation, shard: int, after_seq: int
+    connection: Connection, generation: Generation, shard: int, after_seq: int, purged_seq: int
 ) -> Iterator[TextChange]:
     """As `changes`."""
     # A long document's text comes once, not with each of its passages.
@@ -185,14 +194,28 @@ def texts(
         connection,
         "SELECT d.seq, d.key, CASE WHEN p.position > 0 THEN '' ELSE d.title END,"
         " CASE WHEN p.position > 0 THEN '' ELSE d.text END,"
-        " p.id, p.span_start, p.span_end FROM (SELECT seq, key, title, text"
+        f" p.id, p.span_start, p.span_end, {_PURGED} FROM (SELECT seq, key, title, text"
         " FROM document WHERE generation_key = %s AND shard = %s AND seq > %s"
         f" ORDER BY seq LIMIT {_LOG_DOCUMENTS}) d"
         " LEFT JOIN passage p ON p.document_key = d.key ORDER BY d.seq, p.position",
-        (generation.key, shard, after_seq),
+        (generation.key, shard, generation.key, shard, after_seq),
         size=1,
     )
-    return texts_of(rows)
+    known_seq = max(after_seq, purged_seq)
+    return texts_of(_none_purged(connection, generation, shard, rows, known_seq))
+
+
+def document_keys(connection: Connection, generation: Generation, shard: int) -> DocumentKeys:
+    # Before the keys: none of them may be of a time before it.
+    purged_seq = positions.purged(connection, generation.key, shard)
+    rows = _stream(
+        connection,
+        "SELECT key FROM document WHERE generation_key = %s AND shard = %s",
+        (generation.key, shard),
+    )
+    keys = np.fromiter((key for (key,) in rows), np.int64)
+    keys.sort()
+    return DocumentKeys(keys, purged_seq)
 
 
 def metadata(
@@ -220,6 +243,22 @@ def keyed_documents(
     return [KeyedDocument(*row) for row in rows]
 
 
+def _none_purged(
+    connection: Connection, generation: Generation, shard: int, rows: Generator[Any], known_seq: int
+) -> Iterator[Any]:
+    """The rows; their last column tells up to where tombstones are gone. Raises
+    TombstonesPurged."""
+    found = False
+    # Closed before the error is on its way: until then the connection is of no use.
+    with closing(rows):
+        for row in rows:
+            found = True
+            check_purged(row[-1], known_seq)
+            yield row
+    if not found:
+        check_purged(positions.purged(connection, generation.key, shard), known_seq)
+
+
 def _rows(connection: Connection, query: str, parameters: Sequence[object]) -> list[Any]:
     return connection.execute(query, parameters, binary=True).fetchall()
 
@@ -229,7 +268,7 @@ def _stream(
     query: str,
     parameters: Sequence[object],
     size: int = _STREAM_ROWS,
-) -> Iterable[Any]:
+) -> Generator[Any]:
     """Rows as they come; the rest is given up where the reader stops."""
     chunk = size if capabilities.has_stream_chunked() else 1
     with connection.cursor() as cursor:

@@ -19,6 +19,7 @@ _EXPIRED = (
     " JOIN collection c ON c.key = g.collection_key WHERE NOT c.dropped)"
     " ORDER BY expires_ns LIMIT %s"
 )
+_OLD_TOMBSTONES = "deleted AND written_ns < %s ORDER BY written_ns LIMIT %s"
 # Of the columns that `_insert_documents` names.
 _DOCUMENT_TYPES = (
     *("int8", "int8", "int4", "int8", "bool", "int8", "int4", "bool", "int8", "int8"),
@@ -136,6 +137,23 @@ class PostgresRows:
             (now_ns, [item.key for item, _ in dead], [position.seq for _, position in dead]),
         )
 
+    def purge(self, before_ns: int, limit: int) -> int:
+        """Of the locked shards alone; others are for the next time."""
+        locked = list(self._transaction.locked)
+        row: Any = self._connection.execute(
+            "WITH old AS (SELECT key FROM document JOIN unnest(%s::bigint[], %s::integer[])"
+            " AS locked (generation_key, shard) USING (generation_key, shard)"
+            f" WHERE {_OLD_TOMBSTONES}),"
+            " gone AS (DELETE FROM document USING old WHERE document.key = old.key"
+            " RETURNING generation_key, shard, seq),"
+            " last AS (SELECT generation_key, shard, max(seq) AS seq FROM gone GROUP BY 1, 2),"
+            " noted AS (UPDATE shard SET purged_seq = greatest(purged_seq, last.seq) FROM last"
+            " WHERE shard.generation_key = last.generation_key AND shard.shard = last.shard)"
+            " SELECT count(*) FROM gone",
+            ([key for key, _ in locked], [number for _, number in locked], before_ns, limit),
+        ).fetchone()
+        return int(row[0]) if row else 0
+
     def _ids(self, sequence: str, count: int) -> list[int]:
         """New ones, ascending. They are taken while their shard is locked, so that those of a
         shard's new documents ascend with its sequences."""
@@ -229,5 +247,15 @@ def shards_of_expired(transaction: Transaction, now_ns: int, limit: int) -> list
         "SELECT DISTINCT generation_key, shard FROM (SELECT generation_key, shard"
         f" FROM document WHERE {_EXPIRED}) AS expired",
         (now_ns, limit),
+    )
+    return [(key, number) for key, number in rows]
+
+
+def shards_of_tombstones(transaction: Transaction, before_ns: int, limit: int) -> list[ShardKey]:
+    """Where some of the tombstones are that were left before."""
+    rows: Any = transaction.connection.execute(
+        "SELECT DISTINCT generation_key, shard FROM (SELECT generation_key, shard"
+        f" FROM document WHERE {_OLD_TOMBSTONES}) AS old",
+        (before_ns, limit),
     )
     return [(key, number) for key, number in rows]

@@ -152,6 +152,14 @@ class PostgresStore(PostgresReads):
             lambda transaction: rows.shards_of_expired(transaction, now, limit),
         )
 
+    def purge_tombstones(self, kept_seconds: float, limit: int) -> Future[int]:
+        before = self._clock() - int(kept_seconds * 1e9)
+        return self._commits.submit(
+            lambda transaction: documents.purge(PostgresRows(transaction), before, limit),
+            _SMALL_WRITE_BYTES,
+            lambda transaction: rows.shards_of_tombstones(transaction, before, limit),
+        )
+
     def keep_snapshots(self, generation: Generation, names: Sequence[str]) -> Future[None]:
         return self._commits.submit(
             lambda transaction: snapshots.keep(transaction, generation, names), _SMALL_WRITE_BYTES

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import sqlalchemy
 
 VERSION_TABLE = "sirdar_version"
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """The steps of `migrations`, in their order."""
 NOTHING = "base"
 _MIGRATIONS = Path(__file__).parent / "migrations"

@@ -27,6 +27,15 @@ def last(connection: sqlite3.Connection, generation_key: int) -> list[int]:
     return [row[0] for row in rows]
 
 
+def purged(connection: sqlite3.Connection, generation_key: int, shard: int) -> int:
+    """The last sequence of the tombstones of a shard that are gone; 0: none is, or the shard is."""
+    row = connection.execute(
+        "SELECT purged_seq FROM shard WHERE generation_key = ? AND shard = ?",
+        (generation_key, shard),
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def heads(connection: sqlite3.Connection) -> list[Head]:
     """Of the collections that are there."""
     rows = connection.execute(

@@ -22,6 +22,7 @@ from services.retriever.store.records import (
 )
 from services.retriever.store.sqlite import collections, positions, reads, snapshots, vectors
 from services.retriever.store.sqlite.connection import open_reader, storage_error
+from services.retriever.store.tombstones import DocumentKeys
 from sirdar.errors import NotFound
 
 
@@ -104,9 +105,15 @@ class SqliteReads:
         with self._reading() as connection:
             return positions.heads(connection)
 
-    def changes(self, generation: Generation, shard: int, after_seq: int) -> Iterator[Change]:
+    def changes(
+        self, generation: Generation, shard: int, after_seq: int, purged_seq: int = 0
+    ) -> Iterator[Change]:
         with self._reading() as connection:
-            yield from reads.changes(connection, generation, shard, after_seq)
+            yield from reads.changes(connection, generation, shard, after_seq, purged_seq)
+
+    def document_keys(self, generation: Generation, shard: int) -> DocumentKeys:
+        with self._reading() as connection:
+            return reads.document_keys(connection, generation, shard)
 
     def metadata(self, generation: Generation, shard: int) -> Iterator[tuple[int, bytes | None]]:
         with self._reading() as connection:
@@ -116,9 +123,11 @@ class SqliteReads:
         with self._reading() as connection:
             return reads.keyed_documents(connection, generation, keys, self._clock())
 
-    def texts(self, generation: Generation, shard: int, after_seq: int) -> Iterator[TextChange]:
+    def texts(
+        self, generation: Generation, shard: int, after_seq: int, purged_seq: int = 0
+    ) -> Iterator[TextChange]:
         with self._reading() as connection:
-            yield from reads.texts(connection, generation, shard, after_seq)
+            yield from reads.texts(connection, generation, shard, after_seq, purged_seq)
 
     def identity(self) -> str:
         with self._reading() as connection:

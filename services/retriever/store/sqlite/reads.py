@@ -4,6 +4,8 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from services.retriever.store.decoding import (
     DOCUMENT_COLUMNS,
     changes_of,
@@ -21,6 +23,8 @@ from services.retriever.store.records import (
     StoredDocument,
     TextChange,
 )
+from services.retriever.store.sqlite import positions
+from services.retriever.store.tombstones import DocumentKeys, check_purged
 from sirdar.errors import NotFound
 
 _DOCUMENT = (
@@ -118,7 +122,11 @@ def expired_keys(connection: sqlite3.Connection, generation: Generation, now_ns:
 
 
 def changes(
-    connection: sqlite3.Connection, generation: Generation, shard: int, after_seq: int
+    connection: sqlite3.Connection,
+    generation: Generation,
+    shard: int,
+    after_seq: int,
+    purged_seq: int,
 ) -> Iterator[Change]:
     rows = connection.execute(
         "SELECT d.seq, d.key, d.metadata, p.id, v.data FROM document d"
@@ -128,7 +136,23 @@ def changes(
         " ORDER BY d.seq, p.position",
         (generation.key, shard, after_seq),
     )
+    # Of the same snapshot where there are rows, and of a later one where there are none.
+    purged = positions.purged(connection, generation.key, shard)
+    check_purged(purged, max(after_seq, purged_seq))
     return changes_of(generation, shard, rows)
+
+
+def document_keys(
+    connection: sqlite3.Connection, generation: Generation, shard: int
+) -> DocumentKeys:
+    # Before the keys: none of them may be of a time before it.
+    purged_seq = positions.purged(connection, generation.key, shard)
+    rows = connection.execute(
+        "SELECT key FROM document WHERE generation_key = ? AND shard = ?", (generation.key, shard)
+    )
+    keys = np.fromiter((key for (key,) in rows), np.int64)
+    keys.sort()
+    return DocumentKeys(keys, purged_seq)
 
 
 def metadata(
@@ -156,7 +180,11 @@ def keyed_documents(
 
 
 def texts(
-    connection: sqlite3.Connection, generation: Generation, shard: int, after_seq: int
+    connection: sqlite3.Connection,
+    generation: Generation,
+    shard: int,
+    after_seq: int,
+    purged_seq: int,
 ) -> Iterator[TextChange]:
     # A long document's text comes once, not with each of its passages.
     rows = connection.execute(
@@ -168,4 +196,6 @@ def texts(
         " ORDER BY d.seq, p.position",
         (generation.key, shard, after_seq),
     )
+    purged = positions.purged(connection, generation.key, shard)
+    check_purged(purged, max(after_seq, purged_seq))
     return texts_of(rows)

@@ -89,6 +89,20 @@ class SqliteRows:
             [(position.seq, now_ns, item.key) for item, position in dead],
         )
 
+    def purge(self, before_ns: int, limit: int) -> int:
+        gone = self._connection.execute(
+            "DELETE FROM document WHERE key IN (SELECT key FROM document"
+            " WHERE deleted AND written_ns < ? ORDER BY written_ns LIMIT ?)"
+            " RETURNING generation_key, shard, seq",
+            (before_ns, limit),
+        ).fetchall()
+        self._connection.executemany(
+            "UPDATE shard SET purged_seq = max(purged_seq, ?3)"
+            " WHERE generation_key = ?1 AND shard = ?2",
+            gone,
+        )
+        return len(gone)
+
     def take(self, generation_key: int, steps: Sequence[Step]) -> list[Position]:
         by_shard: dict[int, list[Step]] = {}
         for step in steps:

@@ -1,6 +1,6 @@
 """The tables, and the version of their format."""
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 APPLICATION_ID = 0x53495244
 
 # What tells this store from every other, and which snapshots of its indexes it knows: one that
@@ -19,9 +19,15 @@ _SNAPSHOTS = (
 # that were seen before a restore from a backup say something else after it.
 _OPENING = ("ALTER TABLE store ADD COLUMN opening TEXT NOT NULL DEFAULT ''",)
 
+# The last sequence of those tombstones of a shard that are gone, and an index to find the old.
+_PURGES = (
+    "ALTER TABLE shard ADD COLUMN purged_seq INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX document_tombstone ON document (written_ns) WHERE deleted",
+)
+
 # A generation's rows are their own log: each write takes the next `seq` of its shard, and
-# a deleted document stays as a row without text (its tombstone) under the seq of the
-# deletion. `text` comes last, so that reading the rest does not walk its overflow pages.
+# a deleted document stays for a time as a row without text (its tombstone) under the seq of
+# the deletion. `text` comes last, so that reading the rest does not walk its overflow pages.
 STATEMENTS = (
     """CREATE TABLE namespace (
         key INTEGER PRIMARY KEY,
@@ -99,6 +105,7 @@ STATEMENTS = (
     ) STRICT""",
     *_SNAPSHOTS,
     *_OPENING,
+    *_PURGES,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {FORMAT_VERSION}",
 )
@@ -118,4 +125,5 @@ MIGRATIONS = {
         *_SNAPSHOTS,
     ),
     3: _OPENING,
+    4: _PURGES,
 }

@@ -113,6 +113,14 @@ class SqliteStore(SqliteReads):
             _SMALL_WRITE_BYTES,
         )
 
+    def purge_tombstones(self, kept_seconds: float, limit: int) -> Future[int]:
+        return self._commits.submit(
+            lambda connection: documents.purge(
+                SqliteRows(connection), self._clock() - int(kept_seconds * 1e9), limit
+            ),
+            _SMALL_WRITE_BYTES,
+        )
+
     def opening(self) -> str:
         return self._opening
 
