@@ -32,7 +32,7 @@ class RequirementSet:
 
 SETS = (
     RequirementSet("gateway", "gateway", ("gateway",)),
-    RequirementSet("retriever", "services.retriever", ("retriever", "s3")),
+    RequirementSet("retriever", "services.retriever", ("retriever", "postgres", "s3")),
     RequirementSet("embedder-cpu", "services.embedder", ("embedder",), cpu_torch=True),
     RequirementSet("embedder-cuda", "services.embedder", ("embedder",)),
     RequirementSet("reranker-cpu", "services.reranker", ("reranker",), cpu_torch=True),
