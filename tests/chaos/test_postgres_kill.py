@@ -14,6 +14,7 @@ import grpc
 import psutil
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 
 from services.retriever.store.postgres.address import Address
 from services.retriever.store.postgres.store import PostgresStore
@@ -141,6 +142,42 @@ def test_the_database_is_harmed_in_the_middle_of_writes(
         check(stores[0], collection, writers)
         for store in stores:
             store.close()
+
+
+def test_a_database_that_is_away_is_said_to_be_and_found_again(server: PostgresServer) -> None:
+    with server.database() as url:
+        address = Address(url)
+        store = PostgresStore(address, Log(), max_waiting_bytes=2**24)
+        collection = store.create_collection(definition("books")).result()
+        until(lambda: up(address) == 1)
+        failed = failures()
+        server.stop()
+        until(lambda: up(address) == 0)
+        with pytest.raises(Unavailable, match="reached"):
+            store.write_documents(collection.generation, [document("refused")]).result()
+        assert failures() > failed
+        server.start()
+        until(lambda: up(address) == 1)
+        store.write_documents(collection.generation, [document("d")]).result()
+        ids = ["refused", "d"]
+        assert [item.id for item in store.document_states(collection.generation, ids)] == ["d"]
+        store.close()
+
+
+def up(address: Address) -> float | None:
+    return REGISTRY.get_sample_value("sirdar_retriever_store_up", {"store": str(address)})
+
+
+def failures() -> float:
+    labels = {"reason": "STORE_UNREACHABLE"}
+    return REGISTRY.get_sample_value("sirdar_retriever_store_failures_total", labels) or 0.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def check(store: PostgresStore, collection: Collection, writers: list[Writer]) -> None:

@@ -201,6 +201,20 @@ CASES = [
         {f'sirdar_retriever_replica_lag_seconds{{instance="r:2", {_COLLECTION}}}': stays(29)},
     ),
     Case(
+        "SirdarStoreDown",
+        {'sirdar_retriever_store_up{instance="r:1", store="db:5432/search"}': stays(0)},
+        {'sirdar_retriever_store_up{instance="r:1", store="db:5432/search"}': stays(1)},
+    ),
+    Case(
+        "SirdarStoreFails",
+        {'sirdar_retriever_store_failures_total{reason="STORE_FULL"}': grows(10)},
+        {
+            'sirdar_retriever_store_failures_total{reason="STORE_FULL"}': grows(5),
+            # Has an alert of its own.
+            'sirdar_retriever_store_failures_total{reason="STORE_UNREACHABLE"}': grows(100),
+        },
+    ),
+    Case(
         "SirdarSnapshotsFail",
         {'sirdar_retriever_snapshot_failures_total{instance="r:1"}': grows(0.02)},
         {'sirdar_retriever_snapshot_failures_total{instance="r:1"}': stays(3)},

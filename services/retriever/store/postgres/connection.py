@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 import psycopg
+from prometheus_client import Counter
 from psycopg import sql
 
 from services.retriever.store.postgres.address import Address
@@ -18,7 +19,13 @@ from sirdar.errors import (
 
 Connection: TypeAlias = psycopg.Connection[tuple[object, ...]]
 
+FAILURES = Counter(
+    "sirdar_retriever_store_failures_total", "Faults of PostgreSQL, those got over too.", ["reason"]
+)
 UNREACHABLE = "STORE_UNREACHABLE"
+# Counted from zero: a rate does not see the first of what was not there before.
+for _reason in (UNREACHABLE, "STORE_BUSY", "STORE_FULL"):
+    FAILURES.labels(_reason)
 _CREDENTIALS = ("password authentication failed", "no password supplied", "no pg_hba.conf entry")
 _RETRY = timedelta(milliseconds=500)
 _BUSY = frozenset(
@@ -40,7 +47,9 @@ def connect(address: Address) -> Connection:
     try:
         return psycopg.connect(address.conninfo, autocommit=True)
     except psycopg.OperationalError as error:
-        raise _not_connected(error, address) from error
+        refused = _not_connected(error, address)
+        FAILURES.labels(refused.reason).inc()
+        raise refused from error
 
 
 def connect_reader(connection: Connection, address: Address) -> None:
@@ -111,7 +120,13 @@ def is_busy(error: psycopg.Error) -> bool:
 
 
 def storage_error(error: psycopg.Error, address: Address) -> SirdarError:
-    """What a fault of the database means to a caller."""
+    """What a fault of the database means to a caller; it is counted."""
+    found = _meaning(error, address)
+    FAILURES.labels(found.reason).inc()
+    return found
+
+
+def _meaning(error: psycopg.Error, address: Address) -> SirdarError:
     state, line = error.sqlstate, _line(error)
     found: SirdarError
     if state in _BUSY:

@@ -8,11 +8,14 @@ from threading import Thread
 
 import psycopg
 import structlog
+from prometheus_client import Gauge
 from psycopg import sql
 
 from services.retriever.store.postgres.address import Address
 from services.retriever.store.postgres.connection import Connection, connect
 from sirdar.errors import SirdarError
+
+UP = Gauge("sirdar_retriever_store_up", "1 while PostgreSQL answers.", ["store"])
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -28,6 +31,7 @@ class Listener:
     def __init__(self, address: Address, heard: Callable[[], None]) -> None:
         self._address = address
         self._heard = heard
+        self._up = UP.labels(str(address))
         self._closing = False
         self._woken, self._wake = os.pipe()
         self._thread = Thread(target=self._run, name="store-listen", daemon=True)
@@ -45,6 +49,7 @@ class Listener:
             try:
                 connection = connect(self._address)
             except SirdarError as error:
+                self._up.set(0)
                 log.warning("the store cannot be listened to", error=error.message)
                 self._heard()
                 self._wait(None, _PAUSE_SECONDS)
@@ -53,8 +58,10 @@ class Listener:
                 connection.execute(
                     sql.SQL("LISTEN {}").format(sql.Identifier(self._address.channel))
                 )
+                self._up.set(1)
                 self._heard()
                 self._listen(connection)
+            self._up.set(0)
 
     def _listen(self, connection: Connection) -> None:
         """Raises psycopg.Error when the connection is lost."""
