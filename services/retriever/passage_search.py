@@ -1,5 +1,6 @@
 """A search of passages as it was asked for, and what it found in all shards together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -10,6 +11,7 @@ from services.retriever.filters.conditions import Condition
 from services.retriever.lexical.search import WordAnswer
 from services.retriever.search import SearchAnswer
 from services.retriever.store.records import Passage, Position
+from sirdar.errors import InvalidArgument
 
 
 class Consistency(Enum):
@@ -36,6 +38,19 @@ class PassageSearch:
     ids_only: bool = False
     # Only passages of documents that meet it; None: all.
     condition: Condition | None = None
+
+
+def check_seen(seen: Sequence[Position], committed: Sequence[int]) -> None:
+    """`committed`: the last sequence of each shard. Raises InvalidArgument for a token, one an item
+    of `seen`, whose write is beyond."""
+    for at, position in enumerate(seen):
+        if position.seq > committed[position.shard]:
+            raise InvalidArgument.field(
+                f"consistency_tokens[{at}]",
+                "is of a write that the store does not have; where it was restored from a backup, "
+                "write again, and read without the tokens of before",
+                reason="BAD_CONSISTENCY_TOKEN",
+            )
 
 
 @dataclass(frozen=True, slots=True)

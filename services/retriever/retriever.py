@@ -18,7 +18,12 @@ from services.retriever.index_trial import check as check_index
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.lexical.search import LexicalSearcher, WordAnswer, WordSearch
 from services.retriever.pacing import WritePace
-from services.retriever.passage_search import Consistency, CoveredAnswer, PassageSearch
+from services.retriever.passage_search import (
+    Consistency,
+    CoveredAnswer,
+    PassageSearch,
+    check_seen,
+)
 from services.retriever.recall.auditor import Auditor
 from services.retriever.search import SearchAnswer, Searcher, SearchRequest
 from services.retriever.settings import RetrieverSettings
@@ -295,7 +300,7 @@ class Retriever:
         asked = search.shards or range(collection.generation.shards)
         found_here = map(collection.shard, asked)
         shards = tuple(item for item in found_here if item and item.state is ShardState.READY)
-        await self._await_consistency(collection.generation, shards, search)
+        await self._await_consistency(collection, shards, search)
         missing: tuple[int, ...] = ()
         if len(shards) < len(asked):
             there = {shard.number for shard in shards}
@@ -340,14 +345,17 @@ class Retriever:
         return await asyncio.wrap_future(self._words.submit(request))
 
     async def _await_consistency(
-        self, generation: Generation, shards: Sequence[Shard], search: PassageSearch
+        self, collection: OpenCollection, shards: Sequence[Shard], search: PassageSearch
     ) -> None:
-        """Waits until the shards show what the read must see."""
+        """Waits until the shards show what the read must see. Raises InvalidArgument for a write
+        that the store does not have: no wait would end."""
         if search.consistency is Consistency.EVENTUAL:
             return
         needed: dict[int, int] = {}
+        if any(item.seq > collection.committed[item.shard] for item in search.seen):
+            check_seen(search.seen, await self.committed_seqs(collection.generation))
         if search.consistency is Consistency.STRONG:
-            committed = await self.committed_seqs(generation)
+            committed = await self.committed_seqs(collection.generation)
             needed = dict(enumerate(committed))
         for position in search.seen:
             needed[position.shard] = max(needed.get(position.shard, 0), position.seq)

@@ -210,14 +210,6 @@ async def test_vectors_of_another_space_are_refused(stub: Stub) -> None:
     assert len((await stub.SearchPassages(search_request(vector(1)))).results[0].passages) == 0
 
 
-async def test_a_token_of_another_collection_is_refused(stub: Stub) -> None:
-    await create(stub, "other")
-    (receipt,) = await write(stub, document_write("d"), collection="other")
-    request = search_request(vector(1), consistency_tokens=[receipt.consistency_token])
-    error = await refusal(stub.SearchPassages(request))
-    assert error.reason == "BAD_CONSISTENCY_TOKEN"
-
-
 async def test_unknown_collections_are_not_found(stub: Stub) -> None:
     named = {"collection": "absent"}
     for call in (
