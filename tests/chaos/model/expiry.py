@@ -2,7 +2,7 @@
 
 import time
 
-from tests.chaos.model.state import State
+from tests.chaos.model.state import NEVER, State
 
 # Clocks are set now and then; so near its time a document may be there or not.
 _SLACK_NS = 50_000_000
@@ -18,7 +18,8 @@ def between(
     before it as gone alone.
 
     Whether what is gone has been swept makes no difference to any answer: versions count on
-    either way, and a condition, a read or a filter sees no document.
+    either way, and a condition, a read or a filter sees no document. Once its tombstone is
+    purged, a second after the deletion or later, it is as if it never was.
     """
     until_ns = time.time_ns() if until_ns is None else until_ns
     seen: set[State] = set()
@@ -28,4 +29,6 @@ def between(
             seen.add(state)
         if state.live and expires_ns is not None and expires_ns <= until_ns + _SLACK_NS:
             seen.add(state.gone())
+    if any(not state.live for state in seen):
+        seen.add(NEVER)
     return frozenset(seen)

@@ -20,8 +20,12 @@ from tests.chaos.model.sequence import sequence
 from tests.chaos.model.wording import wording
 from tests.chaos.model.world import SLOTS, Lost, Operation, Slot, World
 
-SETTINGS: dict[str, object] = {"seal-vectors": 48, "max-full-segments": 16}
-"""So small that segments are built and merged all the time."""
+SETTINGS: dict[str, object] = {
+    "seal-vectors": 48,
+    "max-full-segments": 16,
+    "tombstones-kept-seconds": 1,
+}
+"""So small that segments are built and merged, and tombstones purged, all the time."""
 _QUEUED = 3
 _SHOWN = 50
 _MIN_RECALL = 0.9

@@ -10,8 +10,8 @@ from tests.chaos.model.content import Metadata, content
 class State:
     """A document at a moment. `content` None: there is none, never or no more.
 
-    The version counts on over deletions. `kept`: the last write left the content
-    as it was.
+    The version counts on over deletions until their tombstones are purged. `kept`: the last
+    write left the content as it was.
     """
 
     version: int = 0
