@@ -263,9 +263,12 @@ class Shard:
             dead: list[int] = []
             for index in np.flatnonzero(view.segment.holds(keys)).tolist():
                 change = moved[index]
-                if _same(view.passages_of(change.document_key), change):
+                live = view.passages_of(change.document_key)
+                if _same(live, change):
                     placed.add(index)
-                else:
+                elif len(live):
+                    # What died before is not noted again: its passages may be the same as those
+                    # that are just being built into another segment.
                     dead.extend(view.segment.rows_of(change.document_key))
                     self._note(change.document_key)
             self._sealed[at] = view.without(np.array(dead, np.int64))

@@ -83,9 +83,8 @@ def test_merging_keeps_few_segments_and_drops_tombstones(tmp_path: Path) -> None
             assert sum(view.dead for view in shard.view.segments) < 400
 
 
-def test_a_deletion_while_the_index_is_built_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def held_builds(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """From now on a build sets the first event, and waits for the second."""
     building, go_on = threading.Event(), threading.Event()
     run_child = Sealer._run_child
 
@@ -95,6 +94,33 @@ def test_a_deletion_while_the_index_is_built_is_kept(
         return run_child(self, folder, index_kind)
 
     monkeypatch.setattr(Sealer, "_run_child", slow)
+    return building, go_on
+
+
+def test_what_is_read_again_while_the_index_is_built_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a replica reads a document whose metadata alone was changed: with the passages that it
+    has, and older ones of it are dead in a sealed segment."""
+    ids = [f"d{at}" for at in range(1500)]
+    with opened(tmp_path) as it:
+        live = by_document(ids, it.index(ids, seed=1))
+        it.seal()
+        building, go_on = held_builds(monkeypatch)
+        # Few enough that the sealed segment is not written again with them.
+        live |= by_document(ids[:250], it.index(ids[:250], seed=2))
+        building.wait()
+        for shard in it.books.shards:
+            shard.apply(list(it.store.changes(shard.generation, shard.number, 0)))
+        go_on.set()
+        it.seal()
+        assert it.search(queries(4), 20, exact=True) == oracle(live, queries(4), 20)
+
+
+def test_a_deletion_while_the_index_is_built_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    building, go_on = held_builds(monkeypatch)
     ids = [f"d{at}" for at in range(500)]
     with opened(tmp_path) as it:
         live = by_document(ids, it.index(ids, seed=6))
