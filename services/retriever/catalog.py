@@ -187,6 +187,7 @@ class Catalog:
                 self._open_shard(collection, shard, store, committed[shard.number], replayed)
         except BaseException:
             del self._by_generation[generation.key]
+            self._sealer.forget(shards)
             self._indexer.forget(shard.lexical for shard in shards if shard.lexical)
             raise
         self._by_name[collection.namespace, collection.name] = opened
@@ -236,8 +237,8 @@ class Catalog:
             return
         self._by_generation.pop(collection.generation.key, None)
         self.on_news()
+        self._sealer.forget(collection.shards)
         for shard in collection.shards:
-            shard.dropped = True
             shard.applied.release()
         if self._auditor is not None:
             self._auditor.forget(collection.generation.key)

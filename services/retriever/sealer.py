@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Condition, Thread
 
@@ -75,6 +76,17 @@ class Sealer:
             if shard not in self._due or due < self._due[shard]:
                 self._due[shard] = due
                 self._changed.notify_all()
+
+    def forget(self, shards: Sequence[Shard]) -> None:
+        """Their collection was deleted: a build of one is ended, and nothing touches their files
+        after this."""
+        for shard in shards:
+            shard.dropped = True
+        with self._changed:
+            for shard in shards:
+                self._due.pop(shard, None)
+                self._failed.pop(shard, None)
+            self._changed.wait_for(lambda: self._busy not in shards)
 
     def wait_idle(self, timeout_seconds: float) -> bool:
         """Until nothing is left to build; False when the time was up."""
@@ -175,7 +187,7 @@ class Sealer:
         RECLAIMED_ROWS.inc(build.rows - rows)
 
     def _build(self, shard: Shard, folder: Path, name: str) -> SealedSegment:
-        output = self._run_child(folder, shard.generation.index_kind)
+        output = self._run_child(shard, folder)
         sealed = shard.folder.adopt(folder, name, _BUILT.validate_json(output))
         if sealed.note:
             FALLBACKS.inc()
@@ -183,11 +195,11 @@ class Sealer:
         sealed.touch()
         return sealed
 
-    def _run_child(self, folder: Path, index_kind: str) -> bytes:
+    def _run_child(self, shard: Shard, folder: Path) -> bytes:
         return run_child(
             "services.retriever.build",
-            *("--folder", str(folder), "--index-kind", index_kind),
+            *("--folder", str(folder), "--index-kind", shard.generation.index_kind),
             *("--threads", str(self._build_threads)),
             errors=folder / "errors",
-            stopped=lambda: self._closing,
+            stopped=lambda: self._closing or shard.dropped,
         )

@@ -267,12 +267,12 @@ def test_what_deletions_leave_is_given_back(tmp_path: Path) -> None:
 def test_a_shard_whose_builds_fail_does_not_hold_up_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_child: Callable[[Sealer, Path, str], bytes] = Sealer._run_child
+    run_child: Callable[[Sealer, Shard, Path], bytes] = Sealer._run_child
 
-    def first_shard_fails(self: Sealer, folder: Path, index_kind: str) -> bytes:
-        if folder.parent.name == "0":
+    def first_shard_fails(self: Sealer, shard: Shard, folder: Path) -> bytes:
+        if shard.number == 0:
             raise OSError(28, "No space left on device")
-        return run_child(self, folder, index_kind)
+        return run_child(self, shard, folder)
 
     monkeypatch.setattr(Sealer, "_run_child", first_shard_fails)
     with opened(tmp_path) as it:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.retriever.sealer import Sealer
+from services.retriever.shard import Shard
 from sirdar.errors import ResourceExhausted
 from tests.opened_shards import by_document, opened, oracle, queries
 
@@ -68,11 +69,11 @@ def test_a_failed_build_leaves_writes_and_searches_alone_and_is_tried_again(
     run_child = Sealer._run_child
     failures: list[float] = []
 
-    def full_disk(self: Sealer, folder: Path, index_kind: str) -> bytes:
+    def full_disk(self: Sealer, shard: Shard, folder: Path) -> bytes:
         if not failures:
             failures.append(time.monotonic())
             raise OSError(28, "No space left on device")
-        return run_child(self, folder, index_kind)
+        return run_child(self, shard, folder)
 
     monkeypatch.setattr(Sealer, "_run_child", full_disk)
     ids = [f"d{at}" for at in range(500)]

@@ -1,14 +1,17 @@
 """Shards over a real store: growing and sealed segments, deletions, restarts."""
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from services.retriever.sealer import Sealer
+from services.retriever.shard import Shard
+from services.retriever.shard_folder import ShardFolder
 from services.retriever.view_search import search_views
-from tests.opened_shards import by_document, opened, oracle, queries
+from tests.opened_shards import SEAL_SECONDS, by_document, opened, oracle, queries
 
 
 @pytest.mark.parametrize("index_kind", ["hnsw", "flat"])
@@ -88,10 +91,10 @@ def held_builds(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threa
     building, go_on = threading.Event(), threading.Event()
     run_child = Sealer._run_child
 
-    def slow(self: Sealer, folder: Path, index_kind: str) -> bytes:
+    def slow(self: Sealer, shard: Shard, folder: Path) -> bytes:
         building.set()
         go_on.wait()
-        return run_child(self, folder, index_kind)
+        return run_child(self, shard, folder)
 
     monkeypatch.setattr(Sealer, "_run_child", slow)
     return building, go_on
@@ -174,6 +177,37 @@ def test_a_search_keeps_the_view_that_it_took(tmp_path: Path) -> None:
         it.delete(["b"])
         found = search_views(views, rows[:1].astype(np.float32), 4, True)[0]
         assert len(found.ids) == 4
+
+
+@pytest.mark.parametrize("step", ["build_folder", "adopt", "record"])
+def test_a_collection_that_is_deleted_while_it_is_sealed_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    went_on = getattr(ShardFolder, step)
+    with opened(tmp_path) as it:
+        written, deleted = threading.Event(), threading.Event()
+
+        def delete() -> None:
+            it.store.delete_collection("default", "books").result()
+            it.catalog.remove("default", "books")
+            deleted.set()
+
+        def delete_meanwhile(folder: ShardFolder, *given: object) -> object:
+            monkeypatch.setattr(ShardFolder, step, went_on)
+            assert written.wait(SEAL_SECONDS)
+            (shard,) = (shard for shard in it.books.shards if shard.folder is folder)
+            threading.Thread(target=delete).start()
+            while not shard.dropped:
+                time.sleep(0.001)
+            return went_on(folder, *given)
+
+        monkeypatch.setattr(ShardFolder, step, delete_meanwhile)
+        it.index([f"d{at}" for at in range(250)], seed=17)
+        written.set()
+        assert deleted.wait(SEAL_SECONDS)
+        it.seal()
+        assert list((tmp_path / "segments").iterdir()) == []
+        assert it.sealer.backlog() == 0
 
 
 def test_a_deleted_collections_segments_are_removed(tmp_path: Path) -> None:
