@@ -22,6 +22,7 @@ def retriever() -> Board:
             _lexical(),
             state.snapshots(),
             state.replicas(),
+            state.store(),
         ],
         (
             NAMESPACE,

@@ -126,6 +126,26 @@ def snapshots() -> Row:
     )
 
 
+def store() -> Row:
+    up = f"min by (instance, store) ({selector(metric('store_up'))})"
+    return Row(
+        "PostgreSQL",
+        [
+            Panel(
+                "Answers",
+                "1 while a retriever has a connection to the store that it shares.",
+                [Query(up, "{{instance}} {{store}}")],
+            ),
+            Panel(
+                "Faults",
+                "Statements that PostgreSQL refused, and connections that were lost.",
+                [Query(rate(metric("store_failures_total"), by="reason"), "{{reason}}")],
+                unit="ops",
+            ),
+        ],
+    )
+
+
 def replicas() -> Row:
     return Row(
         "Read replicas",

@@ -49,26 +49,65 @@ def up(
         typer.Option(
             min=1,
             max=8,
-            help="Retrievers that have each shard: one writes, the others are read replicas of it.",
+            help="Retrievers that have each shard. Without --store one writes, and the others are "
+            "read replicas of it.",
         ),
     ] = 1,
+    retrievers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=16, help="Retrievers that share --store.", show_default="as --replicas"
+        ),
+    ] = None,
+    embedders: Annotated[int, typer.Option(min=1, max=16, help="Embedders.")] = 1,
+    rerankers: Annotated[int, typer.Option(min=1, max=16, help="Rerankers.")] = 1,
+    gateways: Annotated[
+        int,
+        typer.Option(min=1, max=16, help="Gateways; the first is at --port and answers HTTP."),
+    ] = 1,
+    store: Annotated[
+        str,
+        typer.Option(
+            envvar="SIRDAR_STORE",
+            help="PostgreSQL where the retrievers keep documents: "
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
+            show_default="SQLite in the data folder",
+            show_envvar=True,
+        ),
+    ] = "",
+    cache: Annotated[
+        str,
+        typer.Option(
+            envvar="SIRDAR_CACHE",
+            help="Redis where the gateways keep answers: redis://HOST:PORT.",
+            show_default="each in its memory",
+            show_envvar=True,
+        ),
+    ] = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show the tiers' logs.")] = False,
 ) -> None:
     """Start all tiers on this machine, until Ctrl-C."""
     import platformdirs
 
+    from services.stack.cluster import Shape
     from services.stack.console import UpConsole
     from services.stack.stack import Stack
-    from services.stack.tiers import TIERS, with_replicas
+    from sirdar.errors import InvalidArgument
 
     folder = data or Path(platformdirs.user_data_dir("sirdar", appauthor=False))
     console = UpConsole(quiet=quiet)
+    try:
+        shape = Shape(retrievers, replicas, embedders, rerankers, gateways, store, cache)
+    except InvalidArgument as error:
+        console.error(error.message)
+        sys.exit(2)
     stack = Stack(
         folder.expanduser().absolute(),
         port=port,
         model=model,
         reranker=reranker,
-        tiers=with_replicas(TIERS, replicas),
+        tiers=shape.tiers(),
+        environment=shape.environment(),
         log=console.log,
     )
     sys.exit(run(stack, console))

@@ -11,7 +11,7 @@ from services.stack.stack import Stack, TierDied
 from sirdar.cli.terminal import printable
 
 _COLOURS = {"gateway": "green", "embedder": "magenta", "retriever": "cyan", "reranker": "yellow"}
-_NAME_WIDTH = 11
+_NAME_WIDTH = 12
 _TAIL_LINES = 5
 
 

@@ -66,9 +66,7 @@ class Stack:
         log: LogSink = _ignore_log,
     ) -> None:
         self.tiers = (
-            [tier for tier in tiers if tier.name != "reranker"]
-            if reranker == NO_RERANKER
-            else tiers
+            [tier for tier in tiers if tier.of != "reranker"] if reranker == NO_RERANKER else tiers
         )
         self.layout = (
             _free_layout(self.tiers, data_folder, model, reranker)

@@ -47,6 +47,11 @@ class Tier:
     settings: Callable[[Layout], Mapping[str, str]]
     kind: str = ""
 
+    @property
+    def of(self) -> str:
+        """The kind of tier that it is."""
+        return self.kind or self.name
+
     def environment(self, layout: Layout) -> dict[str, str]:
         """The environment variables that configure the tier."""
         settings = {
@@ -55,19 +60,11 @@ class Tier:
             "METRICS_PORT": str(layout.metrics_ports[self.name]),
             **self.settings(layout),
         }
-        return {
-            f"SIRDAR_{(self.kind or self.name).upper()}_{key}": value
-            for key, value in settings.items()
-        }
+        return {f"SIRDAR_{self.of.upper()}_{key}": value for key, value in settings.items()}
 
 
 def _retriever(layout: Layout) -> Mapping[str, str]:
     return {"DATA_FOLDER": str(layout.data_folder / "retriever")}
-
-
-def _retrievers(layout: Layout) -> list[str]:
-    """The one that writes, then its read replicas."""
-    return [name for name in layout.ports if name.partition("-")[0] == "retriever"]
 
 
 def _embedder(layout: Layout) -> Mapping[str, str]:
@@ -79,15 +76,27 @@ def _reranker(layout: Layout) -> Mapping[str, str]:
 
 
 def _gateway(layout: Layout) -> Mapping[str, str]:
-    reranker = (
-        {"RERANKER_ADDRESS": layout.address("reranker")} if "reranker" in layout.ports else {}
-    )
-    return {
-        "HTTP_PORT": str(layout.http_port),
-        "EMBEDDER_ADDRESS": layout.address("embedder"),
-        "RETRIEVER_ADDRESSES": json.dumps([layout.address(name) for name in _retrievers(layout)]),
-        **reranker,
-    }
+    return {"HTTP_PORT": str(layout.http_port), **tier_addresses(layout)}
+
+
+def tier_addresses(layout: Layout) -> dict[str, str]:
+    """The settings of a gateway that say where the other tiers are. Of several retrievers it
+    chooses by itself, between the replicas of the others gRPC does, in turn."""
+    retrievers = [layout.address(name) for name in _names(layout, "retriever")]
+    settings = {"RETRIEVER_ADDRESSES": json.dumps(retrievers)}
+    for kind in ("embedder", "reranker"):
+        addresses = [layout.address(name) for name in _names(layout, kind)]
+        if addresses:
+            alone = len(addresses) == 1
+            settings[f"{kind.upper()}_ADDRESS"] = (
+                addresses[0] if alone else f"ipv4:///{','.join(addresses)}"
+            )
+    return settings
+
+
+def _names(layout: Layout, kind: str) -> list[str]:
+    """Of the tiers of this kind; of retrievers the one that writes, then its read replicas."""
+    return [name for name in layout.ports if name.partition("-")[0] == kind]
 
 
 # In the order in which they stop last to first: whoever asks goes before who answers.

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from deploy.dashboards.__main__ import FOLDER, boards
+from services.stack.cluster import Shape
 from services.stack.stack import Stack
-from services.stack.tiers import TIERS, with_replicas
 from sirdar.client import Client
 from tests.deploy.prometheus_server import PrometheusServer
 from tests.deploy.traffic import one_round, prepare
+from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
 
 RULES = FOLDER.parent / "rules"
@@ -56,22 +57,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stack(folder: Path) -> Iterator[Stack]:
-    """With all that there can be: a read replica, a Redis, snapshots, segments soon sealed."""
+def stack(folder: Path, postgres_server: PostgresServer) -> Iterator[Stack]:
+    """With all that there can be: retrievers that share a PostgreSQL, a Redis, snapshots, segments
+    soon sealed."""
     redis = RedisServer(folder)
     redis.start()
-    environment = {
-        "SIRDAR_GATEWAY_CACHE_URL": redis.url,
-        "SIRDAR_RETRIEVER_SEAL_VECTORS": "16",
-        "SIRDAR_RETRIEVER_DEFAULT_SHARDS": "2",
-        "SIRDAR_RETRIEVER_SNAPSHOT_URL": f"file://{folder}/snapshots",
-        "SIRDAR_RETRIEVER_SNAPSHOT_INTERVAL_SECONDS": "2",
-    }
     try:
-        with Stack(
-            folder / "data", tiers=with_replicas(TIERS, 2), environment=environment
-        ) as running:
-            yield running
+        with postgres_server.database() as url:
+            shape = Shape(replicas=2, store=url, cache=redis.url)
+            environment = {
+                **shape.environment(),
+                "SIRDAR_RETRIEVER_SEAL_VECTORS": "16",
+                "SIRDAR_RETRIEVER_DEFAULT_SHARDS": "2",
+                "SIRDAR_RETRIEVER_SNAPSHOT_URL": f"file://{folder}/snapshots",
+                "SIRDAR_RETRIEVER_SNAPSHOT_INTERVAL_SECONDS": "2",
+            }
+            with Stack(folder / "data", tiers=shape.tiers(), environment=environment) as running:
+                yield running
     finally:
         redis.kill()
 
