@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from services.retriever.catalog import Catalog, OpenCollection
+from services.retriever.catalog import Catalog
 from services.retriever.lexical.indexer import Indexer
+from services.retriever.open_collection import OpenCollection
 from services.retriever.sealer import Sealer
 from services.retriever.snapshots.snapshots import Snapshots
 from services.retriever.store.records import Collection

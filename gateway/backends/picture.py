@@ -172,7 +172,9 @@ class Picture:
         reached = {place for place in ready if self._retrievers[place].connected}
         fresh = {place for place in reached if not shard.behind(place)}
         draining = shard.places(retriever_pb2.SHARD_STATE_DRAINING)
-        for chosen in (fresh | older, reached, ready, draining, set(shard.held)):
+        # Who leaves a shard answers, and who has taken it over may be gone again.
+        leaving = {place for place in draining if self._retrievers[place].connected}
+        for chosen in (fresh | older, reached, leaving, ready, draining, set(shard.held)):
             if chosen:
                 return frozenset(chosen)
         # Those of which nothing is known, else whoever: the answer says that it is not there.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from services.cluster.placement import Placement
 
@@ -32,3 +33,12 @@ class Membership:
     @cached_property
     def placement(self) -> Placement:
         return Placement(self.active, self.replication)
+
+
+class Replica(NamedTuple):
+    """A shard as a member has it; `ready`: it answers from it."""
+
+    generation_key: int
+    shard: int
+    member: str
+    ready: bool

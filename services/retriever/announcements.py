@@ -108,7 +108,7 @@ class Announcements:
                 collection.generation.number,
                 collection.generation.shards,
                 shard.number,
-            ): Announced(_state(shard, leaving), shard.view.applied_seq)
+            ): Announced(state_of(shard, leaving=leaving), shard.view.applied_seq)
             for collection in self._catalog.all()
             for shard in collection.shards
         }
@@ -155,12 +155,18 @@ class _Watcher:
         self._waking = False
 
 
-def _state(shard: Shard, leaving: bool) -> AnnouncedState:
+def state_of(shard: Shard, *, leaving: bool = False) -> AnnouncedState:
+    """`leaving`: the whole retriever is."""
     if shard.state is ShardState.FAILED:
         return AnnouncedState.FAILED
+    if shard.elsewhere or not is_whole(shard):
+        return AnnouncedState.LOADING
+    return AnnouncedState.DRAINING if leaving or shard.leaving else AnnouncedState.READY
+
+
+def is_whole(shard: Shard) -> bool:
+    """Whether it answers from all that there was when it was opened."""
     words = shard.lexical
     # Without its words it would answer, by meaning alone.
     wordless = words is not None and not (words.ready or words.retry_seconds)
-    if shard.state is ShardState.OPENING or wordless:
-        return AnnouncedState.LOADING
-    return AnnouncedState.DRAINING if leaving else AnnouncedState.READY
+    return shard.state is ShardState.READY and not wordless

@@ -6,7 +6,7 @@ from typing import Protocol
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.retriever import metadata, schema
-from services.retriever.catalog import OpenCollection
+from services.retriever.open_collection import OpenCollection
 from services.retriever.passage_search import CoveredAnswer, PassageSearch
 from services.retriever.recall.auditor import CollectionRecall
 from services.retriever.shard import Shard, ShardState

@@ -1,103 +1,27 @@
 """The collections that this retriever serves, opened: their generations and shards."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from shutil import rmtree
 
 import structlog
-from prometheus_client import Gauge
 
-from services.retriever.index_kinds import explain
 from services.retriever.lexical.indexer import Indexer
+from services.retriever.open_collection import OpenCollection
 from services.retriever.ownership import Everything, Ownership
 from services.retriever.recall.auditor import Auditor
 from services.retriever.sealer import Sealer
-from services.retriever.segment import SegmentView
 from services.retriever.shard import Shard, ShardState
 from services.retriever.shard_folder import SealedState, ShardFolder
 from services.retriever.shard_log import replay
 from services.retriever.snapshots.snapshots import Snapshots
 from services.retriever.store.interface import Store
-from services.retriever.store.records import Change, Collection, FieldSchema, Generation
+from services.retriever.store.records import Change, Collection, Generation
 from sirdar.errors import NotFound
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-_LABELS = ("tenant", "collection")
-VECTORS = Gauge("sirdar_retriever_vectors", "Live vectors.", _LABELS)
-TOMBSTONES = Gauge(
-    "sirdar_retriever_tombstones", "Vectors of deleted passages still in segments.", _LABELS
-)
-SEGMENTS = Gauge("sirdar_retriever_segments", "Segments.", (*_LABELS, "kind"))
-SEGMENT_BYTES = Gauge(
-    "sirdar_retriever_segment_bytes", "What sealed segments take on disk.", _LABELS
-)
-UNSEALED = Gauge(
-    "sirdar_retriever_unsealed_vectors", "Vectors that no sealed segment has yet.", _LABELS
-)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenCollection:
-    namespace: str
-    name: str
-    generation: Generation
-    # Those that are here.
-    shards: tuple[Shard, ...]
-    # One a shard, here or not: the last write that is known to be committed.
-    committed: list[int]
-    schema: tuple[FieldSchema, ...] = ()
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of its shards are here."""
-        return len(self.shards) == self.generation.shards
-
-    def shard(self, number: int) -> Shard | None:
-        """None: it is not here."""
-        if self.whole:
-            return self.shards[number]
-        return next((shard for shard in self.shards if shard.number == number), None)
-
-    def note_committed(self, seqs: Iterable[tuple[int, int]]) -> None:
-        """Of these shards, by their numbers."""
-        for number, seq in seqs:
-            self.committed[number] = max(self.committed[number], seq)
-
-    def vectors(self) -> int:
-        return sum(part.rows - part.dead for part in self._segments())
-
-    def tombstones(self) -> int:
-        return sum(part.dead for part in self._segments())
-
-    def unsealed_vectors(self) -> int:
-        return sum(shard.unsealed_rows for shard in self.shards)
-
-    def index_explanation(self) -> str:
-        """What indexes the collection has and why."""
-        sealed = [item for shard in self.shards for item in shard.sealed_summaries()]
-        return explain(self.generation.index_kind, sealed, self.unsealed_vectors())
-
-    def publish(self) -> None:
-        """Lets the gauges of the collection be read from it when they are scraped."""
-        labels = (self.namespace, self.name)
-        VECTORS.labels(*labels).set_function(self.vectors)
-        TOMBSTONES.labels(*labels).set_function(self.tombstones)
-        SEGMENT_BYTES.labels(*labels).set_function(
-            lambda: sum(shard.folder.segment_bytes for shard in self.shards)
-        )
-        UNSEALED.labels(*labels).set_function(self.unsealed_vectors)
-        SEGMENTS.labels(*labels, "sealed").set_function(
-            lambda: sum(shard.sealed_segments for shard in self.shards)
-        )
-        SEGMENTS.labels(*labels, "growing").set_function(
-            lambda: sum(shard.growing_segments for shard in self.shards)
-        )
-
-    def _segments(self) -> Iterator[SegmentView]:
-        return (part for shard in self.shards for part in shard.view.segments)
 
 
 class Catalog:
@@ -177,6 +101,7 @@ class Catalog:
             generation,
             shards,
             [0] * generation.shards,
+            collection.lexical.enabled,
             collection.schema,
         )
         self._by_generation[generation.key] = opened
@@ -219,6 +144,53 @@ class Catalog:
         if replayed:
             shard.ready(committed_seq)
 
+    def of_generation(self, key: int) -> OpenCollection | None:
+        return self._by_generation.get(key)
+
+    def prepare(self, collection: Collection, number: int, store: Store) -> Shard:
+        """Another shard of a collection, to be added: from a snapshot where there is one. Called
+        by one thread, beside all else. Raises OSError, SirdarError."""
+        generation = collection.generation
+        shard = self._shard(generation, number)
+        shard.elsewhere = True
+        committed = store.committed_seqs(generation)
+        try:
+            self._open_shard(collection, shard, store, committed[number], replayed=False)
+        except BaseException:
+            self.forget(shard)
+            raise
+        return shard
+
+    def add(self, shard: Shard) -> None:
+        """Has a prepared shard among those of its collection, to be replayed."""
+        collection = self._by_generation[shard.generation.key]
+        shards = sorted((*collection.shards, shard), key=lambda item: item.number)
+        self._replace(replace(collection, shards=tuple(shards)))
+
+    def take_away(self, shard: Shard) -> None:
+        """It is on others: what comes from now on does without it here, and what waits for it
+        goes on to find that it has moved."""
+        collection = self._by_generation[shard.generation.key]
+        kept = tuple(item for item in collection.shards if item is not shard)
+        self._replace(replace(collection, shards=kept))
+        shard.elsewhere = True
+        shard.applied.release()
+        if shard.lexical is not None:
+            shard.lexical.visible.release()
+
+    def forget(self, shard: Shard) -> None:
+        """Removes the files of a shard that nobody searches or builds any more."""
+        shard.dropped = True
+        if shard.lexical is not None:
+            self._indexer.forget([shard.lexical])
+        rmtree(shard.folder.path, ignore_errors=True)
+
+    def _replace(self, collection: OpenCollection) -> None:
+        self._by_generation[collection.generation.key] = collection
+        self._by_name[collection.namespace, collection.name] = collection
+        collection.publish()
+        self.on_news()
+
     def update(self, collection: Collection, store: Store) -> None:
         """Takes over what an update of a collection changed; when it returns a new schema's
         fields can be asked for."""
@@ -226,9 +198,7 @@ class Catalog:
         if collection.schema != self._by_name[key].schema:
             for shard in self._by_name[key].shards:
                 shard.make_columns(collection.schema, collection.lexical.language, store)
-        updated = replace(self._by_name[key], schema=collection.schema)
-        self._by_generation[updated.generation.key] = updated
-        self._by_name[key] = updated
+        self._replace(replace(self._by_name[key], schema=collection.schema))
 
     def remove(self, namespace: str, name: str) -> None:
         """Forgets a collection and removes its segment files."""
@@ -244,10 +214,7 @@ class Catalog:
             self._auditor.forget(collection.generation.key)
         self._indexer.forget(shard.lexical for shard in collection.shards if shard.lexical)
         rmtree(self._segments / str(collection.generation.key), ignore_errors=True)
-        for gauge in (VECTORS, TOMBSTONES, SEGMENT_BYTES, UNSEALED):
-            gauge.remove(namespace, name)
-        for kind in ("sealed", "growing"):
-            SEGMENTS.remove(namespace, name, kind)
+        collection.withdraw()
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Shows committed changes to searches; the store's `OnCommit`."""

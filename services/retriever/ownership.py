@@ -1,6 +1,6 @@
 """Which shards of a collection a retriever has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,13 +24,15 @@ class Everything:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Of the member of this name, by the membership as it is known now."""
+    """Of the member of this name, by the membership as it is known now. `held`: what it had when
+    it ended, of each generation: others may not have taken it over yet."""
 
     name: str
     membership: Callable[[], Membership]
+    held: Mapping[int, frozenset[int]]
 
     def shards(self, collection: Collection) -> Sequence[int]:
         generation = collection.generation
         group = ShardGroup(collection.namespace, collection.name, generation.number)
-        placement = self.membership().placement
-        return sorted(placement.owned(self.name, group, generation.shards))
+        placed = self.membership().placement.owned(self.name, group, generation.shards)
+        return sorted(placed | self.held.get(generation.key, frozenset()))

@@ -10,13 +10,14 @@ from datetime import timedelta
 from threading import Lock
 from typing import TypeVar
 
-from services.retriever.catalog import Catalog, OpenCollection
+from services.retriever.catalog import Catalog
 from services.retriever.deliveries import Deliveries
 from services.retriever.filters.conditions import Condition
 from services.retriever.filters.deletion import FilterDeletion, delete_matching
 from services.retriever.index_trial import check as check_index
 from services.retriever.lexical.indexer import Indexer
 from services.retriever.lexical.search import LexicalSearcher, WordAnswer, WordSearch
+from services.retriever.open_collection import OpenCollection
 from services.retriever.pacing import WritePace
 from services.retriever.passage_search import (
     Consistency,
@@ -27,7 +28,7 @@ from services.retriever.passage_search import (
 from services.retriever.recall.auditor import Auditor
 from services.retriever.search import SearchAnswer, Searcher, SearchRequest
 from services.retriever.settings import RetrieverSettings
-from services.retriever.shard import Shard, ShardState
+from services.retriever.shard import Shard, ShardState, in_use
 from services.retriever.showing import Showing
 from services.retriever.snapshots.snapshots import Snapshots
 from services.retriever.snapshots.taking import Snapshot
@@ -212,7 +213,8 @@ class Retriever:
         return await asyncio.wrap_future(self._store.update_documents(generation, patches))
 
     def _is_behind(self, shard: Shard) -> bool:
-        return (
+        # One that is opened takes what there was before, which no write has to wait for.
+        return shard.state is not ShardState.OPENING and (
             shard.full_segments >= self._max_full_segments
             or shard.unsealed_rows >= self._max_unsealed_vectors
         )
@@ -299,20 +301,27 @@ class Retriever:
         self._pace.searched()
         asked = search.shards or range(collection.generation.shards)
         found_here = map(collection.shard, asked)
-        shards = tuple(item for item in found_here if item and item.state is ShardState.READY)
+        shards = tuple(
+            item
+            for item in found_here
+            if item and item.state is ShardState.READY and not item.elsewhere
+        )
         await self._await_consistency(collection, shards, search)
+        # What was taken away while others were waited for may lack what is asked for.
+        shards = tuple(item for item in shards if not item.elsewhere)
         missing: tuple[int, ...] = ()
         if len(shards) < len(asked):
             there = {shard.number for shard in shards}
             missing = tuple(number for number in asked if number not in there)
-        if not any(search.words):
-            # The most common call: without the two tasks that gathering makes.
-            dense = await self._search_vectors(shards, search)
-            return CoveredAnswer(dense, None, len(asked), missing)
-        found, lexical = await asyncio.gather(
-            self._search_vectors(shards, search), self._search_words(shards, search)
-        )
-        return CoveredAnswer(found, lexical, len(asked), missing)
+        with in_use(shards):
+            if not any(search.words):
+                # The most common call: without the two tasks that gathering makes.
+                dense = await self._search_vectors(shards, search)
+                return CoveredAnswer(dense, None, len(asked), missing)
+            found, lexical = await asyncio.gather(
+                self._search_vectors(shards, search), self._search_words(shards, search)
+            )
+            return CoveredAnswer(found, lexical, len(asked), missing)
 
     async def _search_vectors(
         self, shards: tuple[Shard, ...], search: PassageSearch

@@ -95,6 +95,9 @@ class Sealer:
                 lambda: not self._due and self._busy is None, timeout_seconds
             )
 
+    def is_building(self, shard: Shard) -> bool:
+        return self._busy is shard
+
     def backlog(self) -> int:
         """Shards that wait for a build."""
         with self._changed:

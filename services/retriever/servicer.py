@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 from services.retriever import answers, document_requests, document_updates, requests, watching
 from services.retriever.announcements import Announcements
-from services.retriever.catalog import OpenCollection
 from services.retriever.filters import requests as filter_requests
 from services.retriever.metadata import MetadataRules
+from services.retriever.open_collection import OpenCollection
 from services.retriever.position_stream import answer_positions
 from services.retriever.retriever import Retriever
 from services.retriever.settings import RetrieverSettings
@@ -214,7 +214,7 @@ class RetrieverServicer(retriever_pb2_grpc.RetrieverServiceServicer):
             request,
             collection.generation,
             collection.schema,
-            lexical=any(shard.lexical is not None for shard in collection.shards),
+            lexical=collection.lexical,
         )
         covered = await self._retriever.search(collection, search)
         vectors: dict[int, bytes] = {}

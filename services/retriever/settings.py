@@ -42,6 +42,9 @@ class RetrieverSettings(ServerSettings):
     replication: int = Field(default=1, ge=1)
     """On how many of those that share the store each shard is, the same for all; where they are
     fewer, each has all shards."""
+    farewell_seconds: float = Field(default=5.0, ge=0)
+    """How long a shard that others have taken over is answered for still: who routes calls hears
+    of it meanwhile."""
     default_shards: int = Field(default=4, ge=1, le=MAX_SHARDS)
     """Shards of a collection that does not say how many."""
     max_document_bytes: int = Field(default=4 * 2**20, ge=1024)

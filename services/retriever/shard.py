@@ -8,7 +8,8 @@ later part only what was written before the end of an earlier one. So
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from threading import Lock
@@ -87,8 +88,15 @@ class Shard:
         self.replayed_seq = 0
         # No deletion up to here was missed, although its tombstone may be gone.
         self.purged_seq = 0
-        # Its collection was deleted: nothing is sealed any more.
+        # Its collection was deleted, or it was taken away: nothing is sealed any more.
         self.dropped = False
+        # Others that have it are to be asked: it has just moved here and is not whole yet, or it
+        # was taken away.
+        self.elsewhere = False
+        # It will be taken away.
+        self.leaving = False
+        # Searches under way, which need its files.
+        self.searches = 0
         self._seal_vectors = seal_vectors
         self._on_change = on_change
         self._lock = Lock()
@@ -318,6 +326,18 @@ class Shard:
         self.committed_seq = max(self.committed_seq, seq)
         self.replayed_seq = max(self.replayed_seq, seq)
         self.applied.advance(seq)
+
+
+@contextmanager
+def in_use(shards: Sequence[Shard]) -> Iterator[None]:
+    """Their files stay inside the block. For the event loop that answers, no other thread."""
+    for shard in shards:
+        shard.searches += 1
+    try:
+        yield
+    finally:
+        for shard in shards:
+            shard.searches -= 1
 
 
 def _same(ids: NDArray[np.int64], change: Change) -> bool:

@@ -319,7 +319,7 @@ async def test_the_lag_of_each_collection_is_in_the_metrics(pair: Pair) -> None:
 
 
 def test_lag_counts_from_when_a_collection_was_last_complete() -> None:
-    lag = Lag()
+    lag = Lag(lambda _: None)
     now = time.monotonic()
     lag.checked([], now - 300)
     lag.checked([1], now - 200)

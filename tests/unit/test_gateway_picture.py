@@ -86,6 +86,17 @@ def test_draining_comes_before_what_answers_nothing() -> None:
     assert holders(picture)[0] == {1}
 
 
+def test_who_leaves_is_asked_where_who_took_over_is_gone() -> None:
+    picture = Picture(2)
+    picture.begin(0, [shard(0, DRAINING), shard(1)])
+    picture.begin(1, [shard(0), shard(1)])
+    assert holders(picture)[0] == {1}
+    picture.lost(1)
+    assert holders(picture)[0] == {0}
+    picture.change(0, [shard(0, GONE)])
+    assert holders(picture)[0] == {1}
+
+
 def test_who_stays_behind_is_left_until_it_has_caught_up() -> None:
     clock = Clock()
     picture = Picture(2, clock)

@@ -49,6 +49,7 @@ class Follower:
         self._nudged.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._replay.close()
 
     def catch_up(self) -> None:
         """A search found what the store no longer has: waits a little for what took its place."""

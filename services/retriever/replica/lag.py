@@ -1,11 +1,11 @@
 """How far a replica is behind the store that it follows."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import Gauge
 
-from services.retriever.catalog import OpenCollection
+from services.retriever.open_collection import OpenCollection
 
 _LABELS = ("tenant", "collection")
 LAG_WRITES = Gauge(
@@ -23,7 +23,9 @@ LAG_SECONDS = Gauge(
 class Lag:
     """Written by the follower's thread, read when metrics are scraped."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: Callable[[int], OpenCollection | None]) -> None:
+        """`opened`: a collection as it is open now, by the key of its generation."""
+        self._opened = opened
         # When each collection was last complete, on time.monotonic(); of those that are behind.
         self._complete_at: dict[int, float] = {}
         self._checked_at = time.monotonic()
@@ -31,7 +33,7 @@ class Lag:
     def publish(self, collection: OpenCollection) -> None:
         labels = (collection.namespace, collection.name)
         key = collection.generation.key
-        LAG_WRITES.labels(*labels).set_function(lambda: writes_behind(collection))
+        LAG_WRITES.labels(*labels).set_function(lambda: self.writes(key))
         LAG_SECONDS.labels(*labels).set_function(lambda: self.seconds(key))
 
     def forget(self, collection: OpenCollection) -> None:
@@ -49,6 +51,7 @@ class Lag:
         complete_at = self._complete_at.get(generation_key, self._checked_at)
         return max(0.0, time.monotonic() - complete_at)
 
-
-def writes_behind(collection: OpenCollection) -> int:
-    return sum(max(0, shard.committed_seq - shard.view.applied_seq) for shard in collection.shards)
+    def writes(self, generation_key: int) -> int:
+        opened = self._opened(generation_key)
+        shards = opened.shards if opened else ()
+        return sum(max(0, shard.committed_seq - shard.view.applied_seq) for shard in shards)

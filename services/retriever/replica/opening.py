@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from threading import Event
@@ -15,6 +16,7 @@ from services.retriever.durable_files import write_durably
 from services.retriever.opening import Parts, Searching, close
 from services.retriever.ownership import Ownership
 from services.retriever.replica.follower import Follower
+from services.retriever.replica.moves import Moves
 from services.retriever.replica.replay import Replay
 from services.retriever.retriever import Retriever
 from services.retriever.settings import RetrieverSettings
@@ -27,6 +29,15 @@ from sirdar.errors import FailedPrecondition
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _PAST = "FOLLOWS"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a member of one needs more: which shards are its own when it opens, and what moves
+    them later."""
+
+    ownership: Ownership
+    moves: Callable[[Parts], Moves]
 
 
 @asynccontextmanager
@@ -51,7 +62,7 @@ async def follow_store(
     folder: DataFolder,
     store: FollowedStore,
     nudged: Event,
-    ownership: Ownership | None = None,
+    cluster: Cluster | None = None,
 ) -> AsyncIterator[tuple[Searching, Follower]]:
     """What answers over a store that others write: all that was committed is shown inside the
     block. Closes the store."""
@@ -63,8 +74,9 @@ async def follow_store(
         )
 
     _keep_past(folder, store)
-    parts = Parts.of(settings, folder, ownership)
-    follower = Follower(Replay(store, parts.catalog, has_room), nudged)
+    parts = Parts.of(settings, folder, cluster.ownership if cluster else None)
+    moves = cluster.moves(parts) if cluster else None
+    follower = Follower(Replay(store, parts.catalog, has_room, moves), nudged)
     showing = Following(follower)
     searching = Searching.of(settings, parts, store, showing, follower.catch_up)
     try:

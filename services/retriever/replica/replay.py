@@ -1,12 +1,14 @@
 """Bringing the indexes of a replica to where the store is, a step at a time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
-from services.retriever.catalog import Catalog, OpenCollection
+from services.retriever.catalog import Catalog
+from services.retriever.open_collection import OpenCollection
 from services.retriever.replica.lag import Lag
+from services.retriever.replica.moves import Moves
 from services.retriever.shard import Shard, ShardState
 from services.retriever.shard_log import miss_no_deletion
 from services.retriever.store.interface import FollowedStore
@@ -24,21 +26,32 @@ _STEP_BYTES = 8 * 2**20
 
 class Replay:
     """Called by one thread. `has_room`: whether a shard may take more, as its index is built fast
-    enough."""
+    enough. `moves`: what makes shards come and go; None: they stay."""
 
     def __init__(
-        self, store: FollowedStore, catalog: Catalog, has_room: Callable[[Shard], bool]
+        self,
+        store: FollowedStore,
+        catalog: Catalog,
+        has_room: Callable[[Shard], bool],
+        moves: Moves | None = None,
     ) -> None:
         self.behind: set[int] = set()
         """The generations that do not show yet all that was committed before the last step."""
         self._store = store
         self._catalog = catalog
         self._has_room = has_room
-        self._lag = Lag()
+        self._lag = Lag(catalog.of_generation)
         self._revision: int | None = None
         self._caught_up = False
-        # The collections that are open, and when each was last updated.
-        self._open: dict[int, tuple[OpenCollection, int]] = {}
+        # When each of the collections that are open was last updated.
+        self._open: dict[int, int] = {}
+        self._moves = moves
+        # Whether a shard with much to read has had its turn in this step.
+        self._read_much = False
+
+    def close(self) -> None:
+        if self._moves is not None:
+            self._moves.close()
 
     def step(self, *, certain: bool = False) -> bool:
         """Follows the store as it is now, or with less than `certain` as it was told to be.
@@ -46,13 +59,16 @@ class Replay:
         more; answers whether any has."""
         started = time.monotonic()
         revision = self._store.revision(certain=certain)
-        moved = False
+        moved = self._read_much = False
         if revision != self._revision or self.behind:
             heads = self._store.heads()
             self._follow_definitions({head.generation_key: head for head in heads})
             for head in heads:
                 moved = self._follow(head) or moved
             self._revision = revision
+        # Whoever is told of a shard that is ready may ask for it.
+        if self._moves is not None and self.caught_up():
+            self._moves.step()
         self._lag.checked(self.behind, started)
         return moved
 
@@ -60,18 +76,22 @@ class Replay:
         """Whether searches of vectors and of words have shown all that there was at some time;
         words that cannot be written are not waited for."""
         if not self._caught_up:
-            shards = [shard for opened, _ in self._open.values() for shard in opened.shards]
+            shards = [shard for opened in self._opened() for shard in opened.shards]
             words = [shard.lexical for shard in shards if shard.lexical]
             self._caught_up = all(
                 shard.state is not ShardState.OPENING for shard in shards
             ) and all(item.ready or item.retry_seconds for item in words)
         return self._caught_up
 
+    def _opened(self) -> Iterator[OpenCollection]:
+        return filter(None, map(self._catalog.of_generation, list(self._open)))
+
     def _follow_definitions(self, heads: dict[int, Head]) -> None:
-        for key, (collection, _) in list(self._open.items()):
-            if key not in heads or _is_of_another_past(collection, heads[key]):
+        for collection in self._opened():
+            head = heads.get(collection.generation.key)
+            if head is None or _is_of_another_past(collection, head):
                 self._forget(collection)
-        changed = [key for key, head in heads.items() if self._updated_ns(key) != head.updated_ns]
+        changed = [key for key, head in heads.items() if self._open.get(key) != head.updated_ns]
         if not changed:
             return
         definitions = {item.generation.key: item for item in self._store.all_collections()}
@@ -82,16 +102,15 @@ class Replay:
             definition = definitions[key]
             if key in self._open:
                 self._catalog.update(definition, self._store)
-                collection = self._catalog.get(definition.namespace, definition.name)
             else:
                 try:
                     collection = self._catalog.open(definition, self._store, replayed=False)
                 except NotFound:
                     continue
-                self._opened(collection)
-            self._open[key] = collection, heads[key].updated_ns
+                self._show_new(collection)
+            self._open[key] = heads[key].updated_ns
 
-    def _opened(self, collection: OpenCollection) -> None:
+    def _show_new(self, collection: OpenCollection) -> None:
         self._lag.publish(collection)
         if self._caught_up:
             # It was made a moment ago: who asks for its words waits, and is not told that there
@@ -99,9 +118,6 @@ class Replay:
             for shard in collection.shards:
                 if shard.lexical is not None:
                     shard.lexical.show_at_once()
-
-    def _updated_ns(self, key: int) -> int | None:
-        return self._open[key][1] if key in self._open else None
 
     def _forget(self, collection: OpenCollection) -> None:
         log.info("a collection is gone", namespace=collection.namespace, name=collection.name)
@@ -112,9 +128,9 @@ class Replay:
 
     def _follow(self, head: Head) -> bool:
         """Whether any shard has applied more."""
-        if head.generation_key not in self._open:
+        collection = self._catalog.of_generation(head.generation_key)
+        if collection is None:
             return False
-        collection, _ = self._open[head.generation_key]
         collection.note_committed(enumerate(head.seqs))
         goals = _goals(collection, head)
         for shard, seq in goals:
@@ -122,13 +138,24 @@ class Replay:
         moved = [
             self._apply(collection, shard, seq)
             for shard, seq in goals
-            if not _shows(shard, seq) and self._has_room(shard)
+            if not _shows(shard, seq) and self._has_room(shard) and self._has_turn(shard, seq)
         ]
         if all(_shows(shard, seq) for shard, seq in goals):
             self.behind.discard(head.generation_key)
         else:
             self.behind.add(head.generation_key)
         return any(moved)
+
+    def _has_turn(self, shard: Shard, seq: int) -> bool:
+        """One at a time of those that have moved here is read whole: searches do not wait for
+        it, and reads that ask for what was just written wait for a step of all."""
+        if not self._caught_up or shard.state is not ShardState.OPENING:
+            return True
+        if seq - shard.replayed_seq <= _STEP_CHANGES:
+            return True
+        mine = not self._read_much
+        self._read_much = True
+        return mine
 
     def _apply(self, collection: OpenCollection, shard: Shard, seq: int) -> bool:
         changes, all_of_them = self._read(shard)

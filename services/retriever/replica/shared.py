@@ -1,23 +1,22 @@
 """Opening a retriever on a store that it shares with others: each writes, and follows."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from threading import Event
 
-import structlog
-
 from services.retriever.data_folder import own
+from services.retriever.opening import Parts
 from services.retriever.ownership import Placed
 from services.retriever.replica.follower import Follower
-from services.retriever.replica.opening import check_folder, follow_store
+from services.retriever.replica.moves import Moves
+from services.retriever.replica.opening import Cluster, check_folder, follow_store
 from services.retriever.retriever import Retriever
 from services.retriever.settings import RetrieverSettings
 from services.retriever.store.interface import SharedStore
 from services.retriever.sweeper import Sweeper
 from sirdar.errors import FailedPrecondition
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 @asynccontextmanager
@@ -32,9 +31,8 @@ async def open_shared(settings: RetrieverSettings) -> AsyncIterator[tuple[Retrie
     with own(settings.data_folder) as folder:
         check_folder(folder)
         nudged = Event()
-        store = await asyncio.to_thread(_joined, settings, nudged)
-        ownership = Placed(settings.name, store.membership)
-        async with follow_store(settings, folder, store, nudged, ownership) as opened:
+        store, cluster = await asyncio.to_thread(_joined, settings, nudged)
+        async with follow_store(settings, folder, store, nudged, cluster) as opened:
             searching, follower = opened
             retriever, snapshots = searching.retriever, searching.snapshots
             snapshots.start(settings.snapshot_interval_seconds, retriever.snapshot_all)
@@ -46,23 +44,35 @@ async def open_shared(settings: RetrieverSettings) -> AsyncIterator[tuple[Retrie
                 await asyncio.to_thread(sweeper.close)
 
 
-def _joined(settings: RetrieverSettings, nudged: Event) -> SharedStore:
+def _joined(settings: RetrieverSettings, nudged: Event) -> tuple[SharedStore, Cluster]:
     """The store, with this one among its members."""
     store = _store(settings, nudged)
     try:
-        membership = store.register(settings.name, settings.replication).result()
+        store.register(settings.name, settings.replication).result()
+        return store, _cluster(settings, store)
     except BaseException:
         store.close()
         raise
-    if settings.name not in membership.active:
-        log.warning("this retriever is draining: it gets no shards", name=settings.name)
-    if len(membership.active) < membership.replication:
-        log.warning(
-            "fewer retrievers than each shard is to be on: all of them have all shards",
-            retrievers=len(membership.active),
-            replication=membership.replication,
+
+
+def _cluster(settings: RetrieverSettings, store: SharedStore) -> Cluster:
+    held: dict[int, set[int]] = defaultdict(set)
+    for key, shard in store.held(settings.name):
+        held[key].add(shard)
+    ownership = Placed(
+        settings.name, store.membership, {key: frozenset(item) for key, item in held.items()}
+    )
+
+    def moves(parts: Parts) -> Moves:
+        return Moves(
+            settings.name,
+            store,
+            parts.catalog,
+            parts.sealer.is_building,
+            farewell_seconds=settings.farewell_seconds,
         )
-    return store
+
+    return Cluster(ownership, moves)
 
 
 def _store(settings: RetrieverSettings, nudged: Event) -> SharedStore:

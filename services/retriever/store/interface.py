@@ -1,10 +1,11 @@
 """What the retriever asks of a store of record."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from services.cluster.membership import Membership
+from services.cluster.membership import Membership, Replica
+from services.retriever.store.group_commit import ShardKey
 from services.retriever.store.records import (
     Change,
     Collection,
@@ -226,4 +227,50 @@ class SharedStore(FollowedStore, Protocol):
 
     def membership(self) -> Membership:
         """As of the last `heads`; nothing is read."""
+        ...
+
+    def drain(self, name: str, *, force: bool) -> Future[Membership]:
+        """Lets a member have no shards any more. Fails with NotFound, and with
+        FailedPrecondition where fewer than are to have each shard would be left, unless forced,
+        or none."""
+        ...
+
+    def undrain(self, name: str) -> Future[Membership]:
+        """Lets a member have shards again. Fails with NotFound."""
+        ...
+
+    def remove(self, name: str, *, force: bool) -> Future[Membership]:
+        """Fails with NotFound, and with FailedPrecondition where it has not drained, unless
+        forced, or where none would be left."""
+        ...
+
+    def members(self) -> Membership:
+        """As it is now."""
+        ...
+
+    def replicas(self) -> list[Replica]:
+        """Of all collections that are there."""
+        ...
+
+    def held(self, name: str) -> list[ShardKey]:
+        """What a member has, or had before it ended."""
+        ...
+
+    def ready(self, shards: Sequence[ShardKey]) -> dict[ShardKey, frozenset[str]]:
+        """The members that are ready with each of these shards."""
+        ...
+
+    def under_replicated(self) -> int:
+        """Shards that fewer members are ready with than there are to be."""
+        ...
+
+    def note(self, name: str, shards: Sequence[ShardKey], *, ready: bool) -> Future[None]:
+        """That a member answers from these shards, or has them and does not."""
+        ...
+
+    def give_up(
+        self, name: str, version: int, owners: Mapping[ShardKey, frozenset[str]]
+    ) -> Future[list[ShardKey]]:
+        """Those of the shards that a member has no more, as all their owners by this version of
+        the membership are ready with them."""
         ...

@@ -1,13 +1,13 @@
 """The store of record in a schema of a PostgreSQL database."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from threading import Lock
 
 import structlog
 
-from services.cluster.membership import Membership
+from services.cluster.membership import Membership, Replica
 from services.retriever.store import documents
 from services.retriever.store.group_commit import ShardKey
 from services.retriever.store.interface import OnCommit
@@ -189,6 +189,50 @@ class PostgresStore(PostgresReads):
     def membership(self) -> Membership:
         """As of the last `heads`."""
         return self._membership
+
+    def drain(self, name: str, *, force: bool) -> Future[Membership]:
+        return self._commits.submit(
+            lambda transaction: members.drain(transaction, name, force=force), _SMALL_WRITE_BYTES
+        )
+
+    def undrain(self, name: str) -> Future[Membership]:
+        return self._commits.submit(
+            lambda transaction: members.undrain(transaction, name), _SMALL_WRITE_BYTES
+        )
+
+    def remove(self, name: str, *, force: bool) -> Future[Membership]:
+        return self._commits.submit(
+            lambda transaction: members.remove(transaction, name, force=force), _SMALL_WRITE_BYTES
+        )
+
+    def members(self) -> Membership:
+        return self._read(members.membership)
+
+    def replicas(self) -> list[Replica]:
+        return self._read(members.replicas)
+
+    def held(self, name: str) -> list[ShardKey]:
+        return self._read(lambda connection: members.held(connection, name))
+
+    def ready(self, shards: Sequence[ShardKey]) -> dict[ShardKey, frozenset[str]]:
+        return self._read(lambda connection: members.ready(connection, shards))
+
+    def under_replicated(self) -> int:
+        return self._read(members.under_replicated)
+
+    def note(self, name: str, shards: Sequence[ShardKey], *, ready: bool) -> Future[None]:
+        return self._commits.submit(
+            lambda transaction: members.note(transaction, name, shards, ready=ready),
+            _SMALL_WRITE_BYTES,
+        )
+
+    def give_up(
+        self, name: str, version: int, owners: Mapping[ShardKey, frozenset[str]]
+    ) -> Future[list[ShardKey]]:
+        return self._commits.submit(
+            lambda transaction: members.give_up(transaction, name, version, owners),
+            _SMALL_WRITE_BYTES,
+        )
 
     def revision(self, *, certain: bool = False) -> int:
         if certain:
