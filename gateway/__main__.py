@@ -4,12 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway.backends import Embedder, Reranker, Retriever
+from gateway.cluster import SERVICE as CLUSTER_SERVICE
+from gateway.cluster import ClusterServicer
 from gateway.http.app import build_app
 from gateway.http.server import HttpServer
 from gateway.servicer import SERVICE, SearchServicer
 from gateway.settings import GatewaySettings
 from services.runtime.server import TierServer, run
-from sirdar.v1 import search_pb2_grpc
+from sirdar.v1 import cluster_pb2_grpc, search_pb2_grpc
 
 
 @asynccontextmanager
@@ -26,6 +28,11 @@ async def wire(settings: GatewaySettings, server: TierServer) -> AsyncIterator[N
         retriever.start()
         servicer = SearchServicer(settings, server.drain, embedder, retriever, reranker)
         server.register(search_pb2_grpc.add_SearchServiceServicer_to_server, servicer, SERVICE)
+        server.register(
+            cluster_pb2_grpc.add_ClusterServiceServicer_to_server,
+            ClusterServicer(retriever, settings.retrieve_timeout_seconds),
+            CLUSTER_SERVICE,
+        )
         if settings.http_port is not None:
             app = build_app(settings, server, servicer, embedder, retriever, reranker)
             http = HttpServer(settings, app)

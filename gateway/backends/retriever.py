@@ -14,7 +14,7 @@ from gateway.backends.shard_search import ShardSearch
 from gateway.backends.shard_watch import ShardWatch
 from gateway.search_watch import note_applied
 from services.runtime.channel import ClientTls
-from sirdar.v1 import retriever_pb2, retriever_pb2_grpc
+from sirdar.v1 import cluster_pb2_grpc, retriever_pb2, retriever_pb2_grpc
 
 # Read by any replica, which waits for what the read must see.
 _ANYWHERE: Mapping[str, Check | None] = {
@@ -46,7 +46,7 @@ class Retriever:
     """Writes go to who says that it takes them, the first address as long as none does.
 
     Reads go to any that is well, searches to those that have the shards; see `Replicas` and
-    `ShardSearch`. `rpc` are the methods, for `call`.
+    `ShardSearch`. `rpc` and `cluster_rpc` are the methods, for `call`.
     """
 
     name = "retriever"
@@ -76,6 +76,15 @@ class Retriever:
         self._writes: dict[Method[Any], Read[Any]] = {
             getattr(self.rpc, name): each(name, check) for name, check in _WRITES.items()
         }
+        clusters = [_cluster_stub(endpoint) for endpoint in self._endpoints]
+        self.cluster_rpc = clusters[0]
+
+        def each_cluster(name: str) -> Read[Any]:
+            return Read(tuple(getattr(stub, name) for stub in clusters), None)
+
+        for name in ("GetCluster", "DrainMember", "UndrainMember"):
+            self._reads[getattr(self.cluster_rpc, name)] = each_cluster(name)
+        self._writes[self.cluster_rpc.RemoveMember] = each_cluster("RemoveMember")
         self._searches = ShardSearch(self._replicas, self._reads[self.rpc.SearchPassages], picture)
 
     def start(self) -> None:
@@ -120,5 +129,12 @@ class Retriever:
 def _stub(endpoint: Endpoint) -> "retriever_pb2_grpc.RetrieverServiceAsyncStub":
     stub: retriever_pb2_grpc.RetrieverServiceAsyncStub = (
         retriever_pb2_grpc.RetrieverServiceStub(endpoint.channel)  # type: ignore[assignment]
+    )
+    return stub
+
+
+def _cluster_stub(endpoint: Endpoint) -> "cluster_pb2_grpc.ClusterServiceAsyncStub":
+    stub: cluster_pb2_grpc.ClusterServiceAsyncStub = (
+        cluster_pb2_grpc.ClusterServiceStub(endpoint.channel)  # type: ignore[assignment]
     )
     return stub

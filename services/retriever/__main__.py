@@ -4,6 +4,8 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from services.retriever.cluster_servicer import SERVICE as CLUSTER_SERVICE
+from services.retriever.cluster_servicer import ClusterServicer
 from services.retriever.opening import open_retriever
 from services.retriever.replica.opening import open_replica
 from services.retriever.replica.servicer import ReplicaServicer
@@ -14,31 +16,36 @@ from services.retriever.settings import RetrieverSettings
 from services.retriever.trim import bound_heap
 from services.runtime.drain import Drain
 from services.runtime.server import TierServer, run
-from sirdar.v1 import retriever_pb2, retriever_pb2_grpc
+from sirdar.v1 import cluster_pb2_grpc, retriever_pb2, retriever_pb2_grpc
 
 SERVICE = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"].full_name
 
 
 @asynccontextmanager
 async def wire(settings: RetrieverSettings, server: TierServer) -> AsyncIterator[None]:
-    async with _servicer(settings, server.drain) as servicer:
+    async with _servicers(settings, server.drain) as (servicer, cluster):
         server.register(
             retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer, SERVICE
+        )
+        server.register(
+            cluster_pb2_grpc.add_ClusterServiceServicer_to_server, cluster, CLUSTER_SERVICE
         )
         yield
 
 
 @asynccontextmanager
-async def _servicer(settings: RetrieverSettings, drain: Drain) -> AsyncIterator[RetrieverServicer]:
+async def _servicers(
+    settings: RetrieverSettings, drain: Drain
+) -> AsyncIterator[tuple[RetrieverServicer, ClusterServicer]]:
     if settings.is_shared:
-        async with open_shared(settings) as (retriever, follower):
-            yield SharedServicer(retriever, settings, drain, follower)
+        async with open_shared(settings) as (retriever, follower, store):
+            yield SharedServicer(retriever, settings, drain, follower), ClusterServicer(store)
     elif settings.follow is None:
         async with open_retriever(settings) as retriever:
-            yield RetrieverServicer(retriever, settings, drain)
+            yield RetrieverServicer(retriever, settings, drain), ClusterServicer(None)
     else:
         async with open_replica(settings, settings.follow) as (retriever, follower):
-            yield ReplicaServicer(retriever, settings, drain, follower)
+            yield ReplicaServicer(retriever, settings, drain, follower), ClusterServicer(None)
 
 
 # A search takes the interpreter back after every call of FAISS: beside writes it would wait 5 ms

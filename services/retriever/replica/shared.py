@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from threading import Event
+from typing import NamedTuple
 
 from services.retriever.data_folder import own
 from services.retriever.opening import Parts
@@ -19,8 +20,14 @@ from services.retriever.sweeper import Sweeper
 from sirdar.errors import FailedPrecondition
 
 
+class Shared(NamedTuple):
+    retriever: Retriever
+    follower: Follower
+    store: SharedStore
+
+
 @asynccontextmanager
-async def open_shared(settings: RetrieverSettings) -> AsyncIterator[tuple[Retriever, Follower]]:
+async def open_shared(settings: RetrieverSettings) -> AsyncIterator[Shared]:
     """A retriever over the PostgreSQL database of `settings.store`: all that any of those who
     share it committed is shown inside the block.
 
@@ -39,7 +46,7 @@ async def open_shared(settings: RetrieverSettings) -> AsyncIterator[tuple[Retrie
             sweeper = Sweeper(store, tombstones_kept_seconds=settings.tombstones_kept_seconds)
             sweeper.start()
             try:
-                yield retriever, follower
+                yield Shared(retriever, follower, store)
             finally:
                 await asyncio.to_thread(sweeper.close)
 

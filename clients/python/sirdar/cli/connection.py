@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sirdar.client import AsyncClient, Client
+    from sirdar.client.cluster import ClusterClient
     from sirdar.errors import SirdarError
 
 DEFAULT_ADDRESS = "127.0.0.1:7700"
@@ -50,6 +51,14 @@ class Connection:
             timeout_seconds=self.timeout_seconds,
             tls=tls,
         )
+
+    def open_cluster(self) -> "ClusterClient":
+        """A client for those who run a cluster."""
+        from sirdar.client import Tls
+        from sirdar.client.cluster import ClusterClient
+
+        tls = Tls(self.ca_file, self.certificate_file, self.key_file) if self.ca_file else None
+        return ClusterClient(self.address, timeout_seconds=self.timeout_seconds, tls=tls)
 
     def explain(self, error: "SirdarError") -> str:
         """The error as one sentence with the fix."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from sirdar.cli.cluster import cluster
 from sirdar.cli.collections import collections
 from sirdar.cli.connection import DEFAULT_ADDRESS, Connection
 from sirdar.cli.doctor import doctor
@@ -57,6 +58,7 @@ app.command()(status)
 app.command()(doctor)
 app.add_typer(documents, name="documents")
 app.add_typer(collections, name="collections")
+app.add_typer(cluster, name="cluster")
 
 
 @app.callback()
