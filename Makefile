@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: chart dashboards setup protos check format test chaos chaos-cluster demo clean bench-embedder bench-gateway bench-quality bench-reranker bench-retriever bench-smoke proto-image image-requirements test-images
+.PHONY: chart dashboards setup protos check format test chaos chaos-cluster test-cluster demo clean bench-embedder bench-gateway bench-quality bench-reranker bench-retriever bench-smoke proto-image image-requirements test-images
 
 setup: $(INSTALLED)
 
@@ -66,6 +66,9 @@ chaos: setup
 
 # Kills the processes of a cluster one after the other, under load, for ten minutes. ARGS= are
 # options, such as --seed and --seconds.
+test-cluster: setup
+	$(BIN)/python -m tests.chaos.cluster.planned $(ARGS)
+
 chaos-cluster: setup
 	$(BIN)/python -m tests.chaos.cluster $(ARGS)
 

@@ -36,7 +36,7 @@ class Embedder(Tier):
     """Embedding has no effects: all of it may run twice."""
 
     def __init__(self, address: str, max_message_bytes: int, tls: ClientTls | None) -> None:
-        endpoint = Endpoint("embedder", address, max_message_bytes, tls)
+        endpoint = Endpoint("embedder", address, max_message_bytes, tls, watched=True)
         self._stub: embedder_pb2_grpc.EmbedderServiceAsyncStub = (
             embedder_pb2_grpc.EmbedderServiceStub(endpoint.channel)  # type: ignore[assignment]
         )

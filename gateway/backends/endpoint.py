@@ -17,6 +17,7 @@ from services.runtime.channel import ClientTls, open_channel
 from services.runtime.deadline import outgoing_timeout, remaining_seconds
 from sirdar.errors import (
     STATUS_TRAILER,
+    Cancelled,
     DeadlineExceeded,
     Internal,
     SirdarError,
@@ -63,11 +64,20 @@ class Endpoint:
     """A channel to a tier, its circuit breaker, the calls in flight and how long they take."""
 
     def __init__(
-        self, tier: str, address: str, max_message_bytes: int, tls: ClientTls | None
+        self,
+        tier: str,
+        address: str,
+        max_message_bytes: int,
+        tls: ClientTls | None,
+        *,
+        watched: bool = False,
     ) -> None:
+        """`watched`: the address is of several, and those are asked that are SERVING."""
         self.tier = tier
         self.address = address
-        self.channel = open_channel(address, max_message_bytes=max_message_bytes, tls=tls)
+        self.channel = open_channel(
+            address, max_message_bytes=max_message_bytes, tls=tls, watched=watched
+        )
         self.breaker = Breaker()
         self.in_flight = 0
         # Other reasons are those of one request: a model, say, that is not served just now.
@@ -201,7 +211,8 @@ class Endpoint:
         if isinstance(error, Internal) or type(error) is SirdarError:
             # Not a tier's own word: what came could not be read, or is not of this protocol.
             return self._bad_answer(error.message)
-        if isinstance(error, Unavailable) and not said:
+        if isinstance(error, Cancelled) or (isinstance(error, Unavailable) and not said):
+            # Nobody here cancelled it: so does a server that stops with a call that just came.
             return Unavailable(
                 f"{self} cannot be reached; check that it runs",
                 reason=self._reason("UNREACHABLE"),

@@ -25,7 +25,7 @@ class Reranker(Tier):
     """Scoring has no effects: all of it may run twice. `rpc` are its methods, for `call`."""
 
     def __init__(self, address: str, max_message_bytes: int, tls: ClientTls | None) -> None:
-        endpoint = Endpoint("reranker", address, max_message_bytes, tls)
+        endpoint = Endpoint("reranker", address, max_message_bytes, tls, watched=True)
         self.rpc: reranker_pb2_grpc.RerankerServiceAsyncStub = (
             reranker_pb2_grpc.RerankerServiceStub(endpoint.channel)  # type: ignore[assignment]
         )

@@ -7,7 +7,9 @@ from pathlib import Path
 import grpc
 from grpc.aio import Channel
 
-_SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+_IN_TURN: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
+# Replicas are watched: one that starts, or drains, gets no calls while there is another.
+_SERVING_IN_TURN = {**_IN_TURN, "healthCheckConfig": {"serviceName": ""}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +28,18 @@ class ClientTls:
         )
 
 
-def open_channel(address: str, *, max_message_bytes: int, tls: ClientTls | None = None) -> Channel:
-    """A channel to a tier: to all replicas that the name resolves to, in turn.
+def open_channel(
+    address: str, *, max_message_bytes: int, tls: ClientTls | None = None, watched: bool = False
+) -> Channel:
+    """A channel to a tier: to all replicas that the name resolves to, in turn; `watched`: to those
+    that say that they are SERVING.
 
     gRPC tries nothing again but what never left: whoever calls knows what may
     run twice, and how often.
     """
     target = address if "://" in address or address.startswith("unix:") else f"dns:///{address}"
     options: list[tuple[str, int | str]] = [
-        ("grpc.service_config", _SERVICE_CONFIG),
+        ("grpc.service_config", json.dumps(_SERVING_IN_TURN if watched else _IN_TURN)),
         ("grpc.enable_retries", 1),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),

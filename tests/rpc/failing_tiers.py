@@ -310,13 +310,16 @@ async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
 
 @asynccontextmanager
 async def gibberish() -> AsyncIterator[str]:
-    """The address of a server that answers each call with bytes that are no message."""
+    """The address of a server that answers each call with bytes that are no message; of its health
+    it says nothing."""
 
     async def answer(request: bytes, context: Any) -> bytes:
         return b"\xff\xff\xff"
 
     class Handlers(grpc.GenericRpcHandler):
         def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+            if str(handler_call_details.method).startswith("/grpc.health."):
+                return None
             return grpc.unary_unary_rpc_method_handler(answer)
 
     server = grpc.aio.server()

@@ -19,10 +19,12 @@ from tests.postgres_server import PostgresServer, postgres_server
 from tests.redis_server import RedisServer
 
 _DOCUMENTS = 120
-_READERS = 4
+_READERS, _WRITERS = 4, 2
 # Between a recovery and the next harm, and from a harm until what ended is started again.
 _PAUSE_SECONDS = (0.3, 1.5)
 _AWAY_SECONDS = (0.0, 1.0)
+RESTART = "restart "
+"""Before the name of a member: it is told to end, and started again when it has drained."""
 
 
 @dataclass
@@ -61,7 +63,8 @@ class Report:
 
 class Run:
     """`harms` gives the names of what is harmed next, until there are no more; a member of the
-    cluster is killed, `database-restart` and `database-kill` are of PostgreSQL, `cache` of Redis.
+    cluster is killed, or restarted, `database-restart` and `database-kill` are of PostgreSQL,
+    `cache` of Redis.
     """
 
     def __init__(self, folder: Path, plan: Plan, seed: int) -> None:
@@ -100,9 +103,10 @@ class Run:
             await client.create_collection(COLLECTION, shards=SHARDS)
         near = await similarities(cluster.of("embedder")[0].address)
         histories = Histories(_DOCUMENTS, near)
+        everywhere = f"ipv4:///{','.join(gateways)}"
         writers = [
-            Writer(address, histories, range(at, _DOCUMENTS, len(gateways)), self.report.seed + at)
-            for at, address in enumerate(gateways)
+            Writer(everywhere, histories, range(at, _DOCUMENTS, _WRITERS), self.report.seed + at)
+            for at in range(_WRITERS)
         ]
         readers = [Reader(gateways, histories, self.report.seed + at) for at in range(_READERS)]
         everybody: list[Writer | Reader] = [*writers, *readers]
@@ -152,6 +156,10 @@ class Run:
             await asyncio.to_thread(redis.kill)
             await asyncio.sleep(away)
             await asyncio.to_thread(redis.start)
+        elif harm.startswith(RESTART):
+            name = harm.removeprefix(RESTART)
+            await asyncio.to_thread(cluster.processes.stop, cluster.members[name])
+            await cluster.restart(name)
         else:
             await asyncio.to_thread(cluster.processes.kill, cluster.members[harm])
             await asyncio.sleep(away)

@@ -43,7 +43,8 @@ _SERVICE_CONFIG = {
                 "maxBackoff": "1s",
                 "backoffMultiplier": 2,
                 # On overload the server's pushback sets the delay, or forbids the retry.
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+                # CANCELLED is a server's that stops: the caller's own ends the call here.
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
             },
         }
     ],
