@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -15,20 +15,24 @@ from sirdar.v1 import retriever_pb2 as pb
 from tests.chaos.cluster.members import Member, Processes, members, metric
 from tests.rpc.retriever_calls import connect
 
-SHARDS = 4
+SHARDS, MORE_SHARDS = 4, 32
 _WHOLE_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many of each tier; `replication` retrievers have each shard."""
+    """How many of each tier; `replication` retrievers have each shard. `later`: so many more
+    retrievers are known to the gateways and not started yet."""
 
     retrievers: int = 2
     replication: int = 2
     gateways: int = 2
     embedders: int = 1
     rerankers: int = 0
+    later: int = 0
+    # So that what moves is near what is expected.
+    more_collections: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -40,6 +44,10 @@ class Plan:
         }
         return [f"{kind}-{at}" for kind, count in kinds.items() for at in range(count)]
 
+    @property
+    def later_names(self) -> list[str]:
+        return [f"retriever-{self.retrievers + at}" for at in range(self.later)]
+
 
 class NotWhole(AssertionError):
     """The cluster does not recover."""
@@ -47,10 +55,11 @@ class NotWhole(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Its processes. `members` are by their names."""
+    """Its processes. `members` are by their names, as are `spare`: those that do not run."""
 
     members: dict[str, Member]
     processes: Processes
+    spare: dict[str, Member] = field(default_factory=dict)
 
     def of(self, kind: str) -> list[Member]:
         return [member for member in self.members.values() if member.kind == kind]
@@ -89,18 +98,21 @@ class Cluster:
         ]
         return not any(open_)
 
-    async def _committed(self) -> dict[int, int]:
-        committed: dict[int, int] = {}
+    async def _committed(self) -> dict[tuple[str, int], int]:
+        committed: dict[tuple[str, int], int] = {}
         for item in self.of("retriever"):
             for shard in await _shards(item):
-                committed[shard.shard] = max(committed.get(shard.shard, 0), shard.committed_seq)
+                key = shard.collection, shard.shard
+                committed[key] = max(committed.get(key, 0), shard.committed_seq)
         return committed
 
-    async def _applied(self, committed: dict[int, int]) -> bool:
+    async def _applied(self, committed: dict[tuple[str, int], int]) -> bool:
         for item in self.of("retriever"):
             for shard in await _shards(item):
                 ready = shard.state == pb.SHARD_STATE_READY
-                if not ready or shard.applied_seq < committed.get(shard.shard, 0):
+                if not ready or shard.applied_seq < committed.get(
+                    (shard.collection, shard.shard), 0
+                ):
                     return False
         return True
 
@@ -108,15 +120,17 @@ class Cluster:
 @asynccontextmanager
 async def running(folder: Path, store: str, plan: Plan, cache: str = "") -> AsyncIterator[Cluster]:
     """A cluster that is whole, over the database at `store` and the Redis at `cache`, if any."""
-    parts = configured(members(plan.names), folder, store, plan.replication)
+    names = [*plan.names, *plan.later_names]
+    parts = configured(members(names), folder, store, plan.replication)
     if cache:
         parts |= {
             name: with_settings(item, CACHE_URL=cache)
             for name, item in parts.items()
             if item.kind == "gateway"
         }
+    spare = {name: parts.pop(name) for name in plan.later_names}
     processes = Processes(folder)
-    cluster = Cluster(parts, processes)
+    cluster = Cluster(parts, processes, spare)
     try:
         for member in parts.values():
             processes.start(member)

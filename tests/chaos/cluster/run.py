@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sirdar.client import AsyncClient, StoredDocument
-from tests.chaos.cluster.cluster import SHARDS, Cluster, Plan, running
+from tests.chaos.cluster import scaling
+from tests.chaos.cluster.cluster import MORE_SHARDS, SHARDS, Cluster, Plan, running
 from tests.chaos.cluster.contents import similarities
 from tests.chaos.cluster.histories import Histories
 from tests.chaos.cluster.reader import Answers, Reader
@@ -25,6 +26,8 @@ _PAUSE_SECONDS = (0.3, 1.5)
 _AWAY_SECONDS = (0.0, 1.0)
 RESTART = "restart "
 """Before the name of a member: it is told to end, and started again when it has drained."""
+ADD, REMOVE = "add ", "remove "
+"""Before the names of retrievers: they come to the cluster, or go from it."""
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Report:
     seconds: float = 0.0
     harms: Counter[str] = field(default_factory=Counter)
     slowest_recovery_seconds: float = 0.0
+    moved_shards: int = 0
     acknowledged_writes: int = 0
     refused_writes: int = 0
     reads: int = 0
@@ -101,6 +105,8 @@ class Run:
         gateways = [member.address for member in cluster.of("gateway")]
         async with AsyncClient(gateways[0]) as client:
             await client.create_collection(COLLECTION, shards=SHARDS)
+            for at in range(self._plan.more_collections):
+                await client.create_collection(f"more{at}", shards=MORE_SHARDS)
         near = await similarities(cluster.of("embedder")[0].address)
         histories = Histories(_DOCUMENTS, near)
         everywhere = f"ipv4:///{','.join(gateways)}"
@@ -160,6 +166,14 @@ class Run:
             name = harm.removeprefix(RESTART)
             await asyncio.to_thread(cluster.processes.stop, cluster.members[name])
             await cluster.restart(name)
+        elif harm.startswith(ADD):
+            await scaling.add(cluster, *harm.removeprefix(ADD).split())
+            self.report.moved_shards += await scaling.moved(cluster)
+        elif harm.startswith(REMOVE):
+            names = harm.removeprefix(REMOVE).split()
+            before = await scaling.moved(cluster, without=names)
+            await scaling.remove(cluster, *names)
+            self.report.moved_shards += await scaling.moved(cluster) - before
         else:
             await asyncio.to_thread(cluster.processes.kill, cluster.members[harm])
             await asyncio.sleep(away)
