@@ -168,12 +168,10 @@ class Run:
             await cluster.restart(name)
         elif harm.startswith(ADD):
             await scaling.add(cluster, *harm.removeprefix(ADD).split())
-            self.report.moved_shards += await scaling.moved(cluster)
         elif harm.startswith(REMOVE):
-            names = harm.removeprefix(REMOVE).split()
-            before = await scaling.moved(cluster, without=names)
-            await scaling.remove(cluster, *names)
-            self.report.moved_shards += await scaling.moved(cluster) - before
+            await scaling.remove(cluster, *harm.removeprefix(REMOVE).split())
+            # Of those that stayed: what they gave away before, and what they have back.
+            self.report.moved_shards = await scaling.moved(cluster)
         else:
             await asyncio.to_thread(cluster.processes.kill, cluster.members[harm])
             await asyncio.sleep(away)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 
 from sirdar.client.cluster import Cluster as Shown
 from sirdar.client.cluster import ClusterClient
@@ -35,14 +34,13 @@ async def remove(cluster: Cluster, *names: str) -> None:
             await asyncio.to_thread(client.remove, name)
 
 
-async def moved(cluster: Cluster, *, without: Sequence[str] = ()) -> int:
-    """How many shards came to the retrievers that run, but for some, as members changed."""
-    came = [
-        await metric(item, "sirdar_retriever_shards_moved_total", direction="in")
+async def moved(cluster: Cluster) -> int:
+    """How many shards went from the retrievers that run, or came to them, as members changed."""
+    counts = [
+        await metric(item, "sirdar_retriever_shards_moved_total")
         for item in cluster.of("retriever")
-        if item.name not in without
     ]
-    return round(sum(came))
+    return round(sum(counts))
 
 
 async def _handed_over(cluster: Cluster, members: int) -> None:
