@@ -23,6 +23,7 @@ def retriever() -> Board:
             state.snapshots(),
             state.replicas(),
             state.store(),
+            state.cluster(),
         ],
         (
             NAMESPACE,

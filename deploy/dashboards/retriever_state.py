@@ -146,6 +146,32 @@ def store() -> Row:
     )
 
 
+def cluster() -> Row:
+    short = f"max by (namespace) ({selector(metric('under_replicated_shards'))})"
+    moving = total(selector(metric("moving_shards")), by="instance")
+    return Row(
+        "Cluster",
+        [
+            Panel(
+                "Shards on too few retrievers",
+                "Of the store, whoever has them: less than `replication` are ready with them.",
+                [Query(short, "shards")],
+            ),
+            Panel(
+                "Moving shards",
+                "Opened for a move, or kept until others have them.",
+                [Query(moving, "{{instance}}")],
+            ),
+            Panel(
+                "Moved",
+                "As retrievers came and went.",
+                [Query(rate(metric("shards_moved_total"), by="direction"), "{{direction}}")],
+                unit="ops",
+            ),
+        ],
+    )
+
+
 def replicas() -> Row:
     return Row(
         "Read replicas",

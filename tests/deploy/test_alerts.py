@@ -206,6 +206,11 @@ CASES = [
         {'sirdar_retriever_store_up{instance="r:1", store="db:5432/search"}': stays(1)},
     ),
     Case(
+        "SirdarUnderReplicated",
+        {'sirdar_retriever_under_replicated_shards{instance="r:1"}': stays(1)},
+        {'sirdar_retriever_under_replicated_shards{instance="r:1"}': stays(0)},
+    ),
+    Case(
         "SirdarStoreFails",
         {'sirdar_retriever_store_failures_total{reason="STORE_FULL"}': grows(10)},
         {
