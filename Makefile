@@ -64,11 +64,12 @@ chaos: setup
 	$(BIN)/python -m tests.chaos.model $(if $(SEED),--seed $(SEED)) \
 		$(if $(OPERATIONS),--operations $(OPERATIONS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
-# Kills the processes of a cluster one after the other, under load, for ten minutes. ARGS= are
-# options, such as --seed and --seconds.
+# Restarts the processes of a cluster in turn, under load, and adds retrievers and takes them away.
 test-cluster: setup
 	$(BIN)/python -m tests.chaos.cluster.planned $(ARGS)
 
+# Kills the processes of a cluster one after the other, under load, for ten minutes. ARGS= are
+# options, such as --seed and --seconds.
 chaos-cluster: setup
 	$(BIN)/python -m tests.chaos.cluster $(ARGS)
 
