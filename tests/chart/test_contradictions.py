@@ -41,6 +41,13 @@ CONTRADICTIONS: list[tuple[Object, str]] = [
         r"postgresql\.inChart\.passwordSecret\.name: is set, but inChart\.enabled is false",
     ),
     (
+        {
+            "postgresql": {"inChart": _OWN_DATABASE},
+            "retriever": {"replicas": 4, "settings": {"store_connections": 100}},
+        },
+        r"retriever\.settings\.store_connections: 4 .*than the 297 of .*: set it to 72, or",
+    ),
+    (
         {"retriever": {"snapshots": {"credentialsSecretName": "bucket"}}},
         r"no retriever\.snapshots\.url",
     ),
@@ -134,6 +141,7 @@ WRONG: list[tuple[Object, str]] = [
     ({"redis": {"password": "secret"}}, "password"),
     ({"postgresql": {"url": "postgresql://a:b@c/d"}}, "url"),
     ({"postgresql": {"schema": "pg catalog"}}, "/postgresql/schema"),
+    ({"postgresql": {"schema": "pg_search"}}, "/postgresql/schema"),
     ({"retriever": {"settings": {"store": "postgresql://a:b@c/d"}}}, "store"),
     ({"retriever": {"replication": 0}}, "/retriever/replication"),
 ]

@@ -44,6 +44,13 @@
 {{- if not (dig "inChart" "passwordSecret" "name" "" $postgresql) -}}
 {{- $faults = append $faults "postgresql.inChart.passwordSecret.name: name a secret with a password for it" -}}
 {{- end -}}
+{{- $connections := dig "store_connections" 16 .Values.retriever.settings | int | add 2 -}}
+{{- $retrievers := include "sirdar.mostRetrievers" . | int -}}
+{{- $most := include "sirdar.postgresqlConnections" . | int -}}
+{{- /* Three are kept for its superuser. */ -}}
+{{- if gt (mul $retrievers $connections | int) (sub $most 3 | int) -}}
+{{- $faults = append $faults (printf "retriever.settings.store_connections: %d retrievers with %d connections each, two of them beside these, are more than the %d of postgresql.inChart: set it to %d, or take a PostgreSQL of your own by postgresql.existingSecret.name" $retrievers $connections (sub $most 3) (max 2 (sub (div (sub $most 3) $retrievers) 2))) -}}
+{{- end -}}
 {{- else if dig "inChart" "passwordSecret" "name" "" $postgresql -}}
 {{- $faults = append $faults "postgresql.inChart.passwordSecret.name: is set, but inChart.enabled is false" -}}
 {{- end -}}

@@ -85,6 +85,9 @@ Values of a chart before this one name no PostgreSQL. */}}
 {{- end -}}
 {{- end -}}
 
+{{/* What the PostgreSQL of the chart takes. */}}
+{{- define "sirdar.postgresqlConnections" -}}300{{- end -}}
+
 {{/* How many retrievers there may be. */}}
 {{- define "sirdar.mostRetrievers" -}}
 {{- $own := .Values.retriever -}}
