@@ -39,7 +39,7 @@ class Catalog:
         ownership: Ownership | None = None,
     ) -> None:
         self._segments = segments
-        self._ownership = ownership or Everything()
+        self.ownership = ownership or Everything()
         self._sealer = sealer
         self._indexer = indexer
         self._seal_vectors = seal_vectors
@@ -92,7 +92,7 @@ class Catalog:
         them. Raises NotFound where it was deleted meanwhile.
         """
         generation = collection.generation
-        numbers = self._ownership.shards(collection)
+        numbers = self.ownership.shards(collection)
         shards = tuple(self._shard(generation, number) for number in numbers)
         self._remove_others(generation, numbers)
         opened = OpenCollection(

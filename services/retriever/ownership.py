@@ -1,6 +1,6 @@
 """Which shards of a collection a retriever has."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,11 +14,18 @@ class Ownership(Protocol):
         """Their numbers, ascending."""
         ...
 
+    def leads(self, collection: Collection) -> Container[int]:
+        """Those of which this one does what one has to do for all who have them."""
+        ...
+
 
 class Everything:
     """Of a retriever that shares its store with none."""
 
     def shards(self, collection: Collection) -> Sequence[int]:
+        return range(collection.generation.shards)
+
+    def leads(self, collection: Collection) -> Container[int]:
         return range(collection.generation.shards)
 
 
@@ -33,6 +40,18 @@ class Placed:
 
     def shards(self, collection: Collection) -> Sequence[int]:
         generation = collection.generation
-        group = ShardGroup(collection.namespace, collection.name, generation.number)
+        group = _group(collection)
         placed = self.membership().placement.owned(self.name, group, generation.shards)
         return sorted(placed | self.held.get(generation.key, frozenset()))
+
+    def leads(self, collection: Collection) -> Container[int]:
+        group, placement = _group(collection), self.membership().placement
+        return {
+            shard
+            for shard in range(collection.generation.shards)
+            if placement.owners(group, shard)[:1] == (self.name,)
+        }
+
+
+def _group(collection: Collection) -> ShardGroup:
+    return ShardGroup(collection.namespace, collection.name, collection.generation.number)

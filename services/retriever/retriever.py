@@ -49,7 +49,7 @@ from services.retriever.store.records import (
     WriteResult,
 )
 from services.runtime.deadline import deadline
-from sirdar.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable
+from sirdar.errors import NotFound, ResourceExhausted, Unavailable
 
 T = TypeVar("T")
 
@@ -144,26 +144,22 @@ class Retriever:
         return await self.in_thread(change)
 
     async def create_snapshot(self, opened: OpenCollection) -> Snapshot:
-        """Raises FailedPrecondition, ResourceExhausted, Unavailable, DataLoss."""
-        if not opened.whole:
-            raise FailedPrecondition(
-                f"{len(opened.shards)} of {opened.generation.shards} shards of "
-                f"{opened.namespace}/{opened.name} are on this retriever: a snapshot has all; "
-                "take it where all are",
-                reason="NOT_ALL_SHARDS",
-            )
+        """Of the shards that are here. Raises FailedPrecondition, ResourceExhausted, Unavailable,
+        DataLoss."""
         collection = await self.collection(opened.namespace, opened.name)
         return await asyncio.wrap_future(
             self._snapshots.submit(collection, self._store, opened.shards)
         )
 
     def snapshot_all(self) -> None:
-        """Of every collection in which something was sealed since the last one."""
+        """Of every collection in which something was sealed since the last one; of a shard that
+        several have, one of them."""
         for collection in self._store.all_collections():
             with suppress(NotFound):
                 opened = self.catalog.get(collection.namespace, collection.name)
-                if opened.whole:
-                    self._snapshots.take_changed(collection, self._store, opened.shards)
+                leads = self.catalog.ownership.leads(collection)
+                shards = [item for item in opened.shards if item.number in leads]
+                self._snapshots.take_changed(collection, self._store, shards)
 
     async def collection(self, namespace: str, name: str) -> Collection:
         return await self.in_thread(lambda: self._store.collection(namespace, name))

@@ -1,8 +1,10 @@
 """Retrievers that share the shards of a store: each has those that placement gives it."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from socket import gethostname
 
@@ -24,6 +26,8 @@ from tests.rpc.retriever_calls import (
     vector,
     write,
 )
+from tests.rpc.test_retriever_recall import until
+from tests.snapped_shards import restored
 
 SHARDS = 8
 NAMES = ("one", "two", "three")
@@ -54,7 +58,7 @@ async def held(stub: Stub) -> set[int]:
 
 
 def strong(**changed: object) -> pb.SearchPassagesRequest:
-    every: dict[str, object] = {"exact": True, "candidates": 100}
+    every: dict[str, object] = {"exact": True, "candidates": 1000}
     return search_request(vector(1), consistency=common_pb2.CONSISTENCY_STRONG, **(every | changed))
 
 
@@ -106,6 +110,44 @@ async def test_what_is_written_and_made_later_is_placed_too(
         await fill(stubs["one"])
         await write(stubs["two"], document_write("later"))
         assert await seen(stubs) == dict.fromkeys([*DOCUMENTS, "later"], 2)
+
+
+async def test_a_shard_that_moves_comes_from_a_snapshot_of_who_had_it(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    snapshots = tmp_path / "snapshots"
+    given: dict[str, object] = {
+        "store": postgres_url, "store_connections": 4, "replication": 1, "seal_vectors": 32,
+        "snapshot_url": snapshots.as_uri(), "farewell_seconds": 0.2,
+    }  # fmt: skip
+    names = [f"d{at}" for at in range(60 * 4)]
+    async with (
+        retriever(tmp_path / "one", name="one", **given) as one,
+        retriever(tmp_path / "two", name="two", **given) as two,
+    ):
+        await create(one, shards=4)
+        await write(two, *(document_write(name) for name in names))
+        for stub in (one, two):
+            await until(partial(sealed, stub), all)
+            taken = await stub.CreateSnapshot(pb.CreateSnapshotRequest(collection="books"))
+            here = await held(stub)
+            assert [seq > 0 for seq in taken.covered_seqs] == [at in here for at in range(4)]
+        before = restored()
+        async with retriever(tmp_path / "five", name="five", **given) as five:
+            moved = await held(five)
+            assert restored() - before == len(moved) > 0
+            assert await seen({"one": one, "two": two, "five": five}) >= Counter(names)
+            await five.DeleteCollection(pb.RetrieverServiceDeleteCollectionRequest(name="books"))
+            await until(lambda: manifests(snapshots), lambda found: not found)
+
+
+async def sealed(stub: Stub) -> list[bool]:
+    found = await stub.ListShards(pb.ListShardsRequest())
+    return [shard.sealed_segments > 0 for shard in found.shards]
+
+
+async def manifests(folder: Path) -> list[Path]:
+    return await asyncio.to_thread(lambda: list(folder.rglob("manifests/*.json")))
 
 
 async def test_fewer_retrievers_than_replicas_have_everything_each(

@@ -106,7 +106,8 @@ def test_a_snapshot_of_another_collection_or_past_is_refused(tmp_path: Path) -> 
         it.catalog.open(films, it.store)
         shards = it.catalog.get("default", "films").shards
         strange = it.snapshots.submit(films, it.store, shards).result()
-        it.store.keep_snapshots(it.collection.generation, [strange.name]).result()
+        known = it.store.snapshots(it.collection.generation)
+        it.store.note_snapshot(it.collection.generation, strange.name, known).result()
     folder = Path(next(iter(objects(url, "manifests")))).parents[2]
     (source,) = folder.rglob(strange.name)
     books = folder / "1" / "manifests"

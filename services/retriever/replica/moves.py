@@ -18,6 +18,7 @@ from services.retriever.announcements import AnnouncedState, is_whole, state_of
 from services.retriever.catalog import Catalog
 from services.retriever.open_collection import OpenCollection
 from services.retriever.shard import Shard
+from services.retriever.snapshots.snapshots import Snapshots
 from services.retriever.store.group_commit import ShardKey
 from services.retriever.store.interface import SharedStore
 from services.retriever.store.records import Collection
@@ -71,14 +72,16 @@ class Moves:
         name: str,
         store: SharedStore,
         catalog: Catalog,
-        is_building: Callable[[Shard], bool],
         *,
+        is_building: Callable[[Shard], bool],
+        snapshots: Snapshots,
         farewell_seconds: float,
     ) -> None:
         self._name = name
         self._store = store
         self._catalog = catalog
         self._is_building = is_building
+        self._snapshots = snapshots
         self._farewell_seconds = farewell_seconds
         self._pool = ThreadPoolExecutor(1, "moves")
         self._version: int | None = None
@@ -98,6 +101,12 @@ class Moves:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    def deleted(self, collection: OpenCollection) -> None:
+        """It is gone from the store, whoever deleted it: so are the snapshots taken here."""
+        self._snapshots.forget(
+            collection.namespace, collection.name, collection.generation, self._store
+        )
 
     def step(self) -> None:
         """Raises SirdarError where the store cannot be asked."""

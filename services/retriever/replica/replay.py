@@ -89,7 +89,11 @@ class Replay:
     def _follow_definitions(self, heads: dict[int, Head]) -> None:
         for collection in self._opened():
             head = heads.get(collection.generation.key)
-            if head is None or _is_of_another_past(collection, head):
+            if head is None:
+                self._forget(collection)
+                if self._moves is not None:
+                    self._moves.deleted(collection)
+            elif _is_of_another_past(collection, head):
                 self._forget(collection)
         changed = [key for key, head in heads.items() if self._open.get(key) != head.updated_ns]
         if not changed:

@@ -75,7 +75,8 @@ def _cluster(settings: RetrieverSettings, store: SharedStore) -> Cluster:
             settings.name,
             store,
             parts.catalog,
-            parts.sealer.is_building,
+            is_building=parts.sealer.is_building,
+            snapshots=parts.snapshots,
             farewell_seconds=settings.farewell_seconds,
         )
 

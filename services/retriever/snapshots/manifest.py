@@ -19,7 +19,7 @@ _NAME = re.compile(r"(?P<taken>\d{20})(-(?P<writer>[0-9a-f]{16}))?-(?P<digest>[0
 
 class SnapshotShard(BaseModel):
     """A shard as its folder had it; `manifest` is the folder's own, empty where nothing of the
-    shard is sealed."""
+    shard is sealed, or the shard was not where the snapshot was taken."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     shard: int

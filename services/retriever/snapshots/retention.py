@@ -17,6 +17,7 @@ from services.retriever.snapshots.layout import Layout
 from services.retriever.snapshots.location import SnapshotLocation
 from services.retriever.snapshots.manifest import is_by, object_name, taken_ns
 from services.retriever.snapshots.taking import read_manifest
+from sirdar.errors import SirdarError
 
 
 def writer_of(data_folder: Path) -> str:
@@ -61,10 +62,14 @@ def _is_shared(names: dict[str, int], writer: str) -> bool:
 
 
 def _objects(location: SnapshotLocation, layout: Layout, names: Sequence[str]) -> set[str]:
-    manifests = [read_manifest(location, layout, name) for name in names]
-    return {
-        object_name(file)
-        for manifest in manifests
-        for shard in manifest.shards
-        for file in shard.files
-    }
+    found: set[str] = set()
+    for name in names:
+        try:
+            manifest = read_manifest(location, layout, name)
+        except SirdarError:
+            if name not in location.names(layout.manifests):
+                # Another that shares the store has just deleted it.
+                continue
+            raise
+        found.update(object_name(file) for shard in manifest.shards for file in shard.files)
+    return found

@@ -1,7 +1,7 @@
 """Snapshots of all collections: taken when asked and at intervals, used when a shard opens."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from threading import BoundedSemaphore, Event, Thread
@@ -14,7 +14,7 @@ from services.retriever.shard_folder import ShardFolder
 from services.retriever.snapshots.impatience import HANGS
 from services.retriever.snapshots.layout import Layout
 from services.retriever.snapshots.location import SnapshotLocation
-from services.retriever.snapshots.manifest import SnapshotOf
+from services.retriever.snapshots.manifest import SnapshotOf, is_by
 from services.retriever.snapshots.restoring import restore
 from services.retriever.snapshots.retention import delete_all, keep_last
 from services.retriever.snapshots.taking import Snapshot, read_manifest, take
@@ -102,10 +102,10 @@ class Snapshots:
             self._interval.join()
 
     def submit(
-        self, collection: Collection, store: Store, shards: tuple[Shard, ...]
+        self, collection: Collection, store: Store, shards: Sequence[Shard]
     ) -> Future[Snapshot]:
-        """Takes a snapshot. Raises, or fails with, FailedPrecondition, ResourceExhausted,
-        Unavailable and DataLoss."""
+        """Takes a snapshot of these shards. Raises, or fails with, FailedPrecondition,
+        ResourceExhausted, Unavailable and DataLoss."""
         location = self._location
         if location is None:
             raise FailedPrecondition(
@@ -114,7 +114,7 @@ class Snapshots:
             )
         if not self._waiting.acquire(blocking=False):
             raise ResourceExhausted(f"{_MAX_WAITING} snapshots wait already; retry later")
-        folders = [shard.folder for shard in shards]
+        folders = {shard.number: shard.folder for shard in shards}
         try:
             future = self._turns.submit(lambda: self._take(location, collection, store, folders))
         except Unavailable:
@@ -169,6 +169,9 @@ class Snapshots:
                     log.warning("a snapshot is of another past or collection", snapshot=name)
                     NOT_RESTORED.inc()
                     continue
+                if not shard.manifest:
+                    # Taken where the shard was not.
+                    continue
                 if shard.covered_seq <= after_seq:
                     return False
                 restore(location, layout, shard, folder, self._suspects)
@@ -187,9 +190,10 @@ class Snapshots:
         return False
 
     def take_changed(
-        self, collection: Collection, store: Store, shards: tuple[Shard, ...]
+        self, collection: Collection, store: Store, shards: Sequence[Shard]
     ) -> Snapshot | None:
-        """Takes a snapshot where anything was sealed since the last one, and waits for it.
+        """Takes a snapshot of these shards where anything was sealed since the last one, and waits
+        for it.
 
         None: there was nothing to take, or it failed, which is logged.
         """
@@ -212,7 +216,7 @@ class Snapshots:
         location: SnapshotLocation,
         collection: Collection,
         store: Store,
-        folders: list[ShardFolder],
+        folders: Mapping[int, ShardFolder],
     ) -> Snapshot:
         """As `_take_one`; raises NotFound, and leaves nothing, where the collection was deleted
         meanwhile: what deletes its snapshots may have been here before."""
@@ -231,12 +235,12 @@ class Snapshots:
         location: SnapshotLocation,
         collection: Collection,
         store: Store,
-        folders: list[ShardFolder],
+        folders: Mapping[int, ShardFolder],
     ) -> Snapshot:
         identity = store.identity()
         try:
             with SECONDS.time():
-                before = tuple(_manifest(folder) for folder in folders)
+                before = tuple(_manifest(folder) for folder in folders.values())
                 snapshot = take(
                     location,
                     collection,
@@ -246,8 +250,7 @@ class Snapshots:
                     self._closing,
                     writer=self._writer,
                 )
-                known = [*store.snapshots(collection.generation), snapshot.name][-self._kept :]
-                store.keep_snapshots(collection.generation, known).result()
+                kept = self._note(location, collection.generation, store, snapshot.name)
         except OSError as error:
             FAILURES.inc()
             raise Unavailable(
@@ -260,11 +263,24 @@ class Snapshots:
         self._last[collection.generation.key] = before
         TAKEN.labels(collection.namespace, collection.name).set(time.time())
         try:
-            keep_last(location, Layout(identity, collection.generation), known, self._writer)
+            keep_last(location, Layout(identity, collection.generation), kept, self._writer)
         except SirdarError as error:
             # Also one of the kept that cannot be read; they are fewer after the next ones.
             log.warning("old snapshots stay", error=error.message)
         return snapshot
+
+    def _note(
+        self, location: SnapshotLocation, generation: Generation, store: Store, name: str
+    ) -> list[str]:
+        """Tells the store of a new snapshot; answers which of those that were taken here stay.
+        Others that share the store tell it of theirs, and see to them."""
+        known = store.snapshots(generation)
+        mine = [item for item in known if is_by(item, self._writer)]
+        kept = [*mine, name][-self._kept :]
+        there = location.names(Layout(store.identity(), generation).manifests)
+        forgotten = {*mine, *(item for item in known if item not in there)}.difference(kept)
+        store.note_snapshot(generation, name, sorted(forgotten)).result()
+        return kept
 
 
 def _is_gone(collection: Collection, store: Store) -> bool:

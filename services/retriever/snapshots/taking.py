@@ -1,7 +1,7 @@
 """Copying the sealed segments of a collection into a snapshot."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from threading import Event
 from typing import BinaryIO
@@ -38,13 +38,15 @@ def take(
     location: SnapshotLocation,
     collection: Collection,
     store: str,
-    folders: Sequence[ShardFolder],
+    folders: Mapping[int, ShardFolder],
     suspects: set[str],
     closing: Event,
     *,
     writer: str,
 ) -> Snapshot:
     """Uploads what is not there yet, and the manifest when all else is.
+
+    `folders`: of the shards that are here; of others the snapshot has nothing.
 
     `suspects` are objects that were found damaged: they are uploaded again,
     and no suspects then. Raises what `SnapshotLocation` raises, DataLoss where
@@ -55,7 +57,11 @@ def take(
     for name in suspects.intersection(present):
         del present[name]
     shards = []
-    for number, folder in enumerate(folders):
+    for number in range(collection.generation.shards):
+        folder = folders.get(number)
+        if folder is None:
+            shards.append(SnapshotShard(shard=number, covered_seq=0, manifest="", files=()))
+            continue
         with folder.held() as held:
             for file, content in held.files:
                 name = object_name(file)

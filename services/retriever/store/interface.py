@@ -190,8 +190,10 @@ class Store(Protocol):
         """The names of the snapshots of its indexes that are known, in order."""
         ...
 
-    def keep_snapshots(self, generation: Generation, names: Sequence[str]) -> Future[None]:
-        """From now on these snapshots are known, and no other of the generation."""
+    def note_snapshot(
+        self, generation: Generation, name: str, forgotten: Sequence[str]
+    ) -> Future[None]:
+        """From now on another snapshot is known, and these are not any more."""
         ...
 
     def close(self) -> None:

@@ -59,5 +59,7 @@ class RefusesWrites:
     def purge_tombstones(self, kept_seconds: float, limit: int) -> Future[int]:
         raise read_only_replica()
 
-    def keep_snapshots(self, generation: Generation, names: Sequence[str]) -> Future[None]:
+    def note_snapshot(
+        self, generation: Generation, name: str, forgotten: Sequence[str]
+    ) -> Future[None]:
         raise read_only_replica()

@@ -16,16 +16,17 @@ def known(connection: Connection, generation: Generation) -> list[str]:
     return [name for (name,) in rows]
 
 
-def keep(transaction: Transaction, generation: Generation, names: Sequence[str]) -> Written[None]:
+def note(
+    transaction: Transaction, generation: Generation, name: str, forgotten: Sequence[str]
+) -> Written[None]:
     connection = transaction.connection
     connection.execute(
-        "DELETE FROM snapshot WHERE generation_key = %s AND name <> ALL(%s)",
-        (generation.key, list(names)),
+        "DELETE FROM snapshot WHERE generation_key = %s AND name = ANY(%s)",
+        (generation.key, list(forgotten)),
     )
     # None, where the collection was deleted meanwhile.
     connection.execute(
-        "INSERT INTO snapshot SELECT key, name FROM generation, unnest(%s::text[]) AS name"
-        " WHERE key = %s ON CONFLICT DO NOTHING",
-        (list(names), generation.key),
+        "INSERT INTO snapshot SELECT key, %s FROM generation WHERE key = %s ON CONFLICT DO NOTHING",
+        (name, generation.key),
     )
     return Written(None)

@@ -160,9 +160,12 @@ class PostgresStore(PostgresReads):
             lambda transaction: rows.shards_of_tombstones(transaction, before, limit),
         )
 
-    def keep_snapshots(self, generation: Generation, names: Sequence[str]) -> Future[None]:
+    def note_snapshot(
+        self, generation: Generation, name: str, forgotten: Sequence[str]
+    ) -> Future[None]:
         return self._commits.submit(
-            lambda transaction: snapshots.keep(transaction, generation, names), _SMALL_WRITE_BYTES
+            lambda transaction: snapshots.note(transaction, generation, name, forgotten),
+            _SMALL_WRITE_BYTES,
         )
 
     def heads(self) -> list[Head]:

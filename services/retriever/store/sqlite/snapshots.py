@@ -21,13 +21,15 @@ def known(connection: sqlite3.Connection, generation: Generation) -> list[str]:
     ]
 
 
-def keep(
-    connection: sqlite3.Connection, generation: Generation, names: Sequence[str]
+def note(
+    connection: sqlite3.Connection, generation: Generation, name: str, forgotten: Sequence[str]
 ) -> Written[None]:
-    connection.execute("DELETE FROM snapshot WHERE generation_key = ?", (generation.key,))
-    # None, where the collection was deleted meanwhile.
     connection.executemany(
-        "INSERT INTO snapshot SELECT key, ? FROM generation WHERE key = ?",
-        [(name, generation.key) for name in names],
+        "DELETE FROM snapshot WHERE generation_key = ? AND name = ?",
+        [(generation.key, item) for item in forgotten],
+    )
+    # None, where the collection was deleted meanwhile.
+    connection.execute(
+        "INSERT INTO snapshot SELECT key, ? FROM generation WHERE key = ?", (name, generation.key)
     )
     return Written(None)

@@ -124,9 +124,12 @@ class SqliteStore(SqliteReads):
     def opening(self) -> str:
         return self._opening
 
-    def keep_snapshots(self, generation: Generation, names: Sequence[str]) -> Future[None]:
+    def note_snapshot(
+        self, generation: Generation, name: str, forgotten: Sequence[str]
+    ) -> Future[None]:
         return self._commits.submit(
-            lambda connection: snapshots.keep(connection, generation, names), _SMALL_WRITE_BYTES
+            lambda connection: snapshots.note(connection, generation, name, forgotten),
+            _SMALL_WRITE_BYTES,
         )
 
     def close(self) -> None:
