@@ -119,7 +119,7 @@ class Cluster:
 
 @asynccontextmanager
 async def running(folder: Path, store: str, plan: Plan, cache: str = "") -> AsyncIterator[Cluster]:
-    """A cluster that is whole, over the database at `store` and the Redis at `cache`, if any."""
+    """A cluster that serves, over the database at `store` and the Redis at `cache`, if any."""
     names = [*plan.names, *plan.later_names]
     parts = configured(members(names), folder, store, plan.replication)
     if cache:
@@ -129,14 +129,21 @@ async def running(folder: Path, store: str, plan: Plan, cache: str = "") -> Asyn
             if item.kind == "gateway"
         }
     spare = {name: parts.pop(name) for name in plan.later_names}
+    async with started(folder, parts) as cluster:
+        cluster.spare.update(spare)
+        yield cluster
+
+
+@asynccontextmanager
+async def started(folder: Path, parts: dict[str, Member]) -> AsyncIterator[Cluster]:
+    """The members when all of them serve; their logs are in the folder."""
     processes = Processes(folder)
-    cluster = Cluster(parts, processes, spare)
     try:
         for member in parts.values():
             processes.start(member)
         for member in parts.values():
             await processes.serving(member)
-        yield cluster
+        yield Cluster(parts, processes)
     finally:
         await asyncio.to_thread(processes.kill_all)
 

@@ -19,7 +19,7 @@ from sirdar.errors import SirdarError
 START_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 30.0
-_MODULES = {
+MODULES = {
     "retriever": "services.retriever",
     "embedder": "services.embedder",
     "reranker": "services.reranker",
@@ -76,7 +76,7 @@ class Processes:
         """What their logs say that nobody expected."""
 
     def start(self, member: Member) -> None:
-        tier = Tier(member.name, member.module or _MODULES[member.kind], 0, lambda _: {})
+        tier = Tier(member.name, member.module or MODULES[member.kind], 0, lambda _: {})
         self._running[member.name] = TierProcess(tier, member.variables(), self._log)
 
     def _log(self, name: str, line: str) -> None:
