@@ -148,6 +148,7 @@ def store() -> Row:
 
 def cluster() -> Row:
     short = f"max by (namespace) ({selector(metric('under_replicated_shards'))})"
+    draining = f"max by (namespace) ({selector(metric('draining_members'))})"
     moving = total(selector(metric("moving_shards")), by="instance")
     return Row(
         "Cluster",
@@ -156,17 +157,26 @@ def cluster() -> Row:
                 "Shards on too few retrievers",
                 "Of the store, whoever has them: less than `replication` are ready with them.",
                 [Query(short, "shards")],
+                share=6,
+            ),
+            Panel(
+                "Draining",
+                "Retrievers that are to have no shards, and are not removed yet.",
+                [Query(draining, "retrievers")],
+                share=6,
             ),
             Panel(
                 "Moving shards",
                 "Opened for a move, or kept until others have them.",
                 [Query(moving, "{{instance}}")],
+                share=6,
             ),
             Panel(
                 "Moved",
                 "As retrievers came and went.",
                 [Query(rate(metric("shards_moved_total"), by="direction"), "{{direction}}")],
                 unit="ops",
+                share=6,
             ),
         ],
     )

@@ -211,6 +211,13 @@ CASES = [
         {'sirdar_retriever_under_replicated_shards{instance="r:1"}': stays(0)},
     ),
     Case(
+        "SirdarDrains",
+        {'sirdar_retriever_draining_members{instance="r:1"}': stays(1)},
+        # It is removed, and another drained.
+        {'sirdar_retriever_draining_members{instance="r:1"}': "1 1 0 " * (MINUTES // 3)},
+        MINUTES - 1,
+    ),
+    Case(
         "SirdarStoreFails",
         {'sirdar_retriever_store_failures_total{reason="STORE_FULL"}': grows(10)},
         {

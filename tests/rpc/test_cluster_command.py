@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from services.retriever.__main__ import wire
 from services.retriever.settings import RetrieverSettings
@@ -51,6 +52,7 @@ async def test_one_is_drained_ended_and_removed(cluster: Cluster) -> None:
     assert "r0: 0 shards to hand over" in drained.out
     assert "sirdar cluster remove r0" in drained.out
     await cluster.placed("r1", "r2")
+    assert REGISTRY.get_sample_value("sirdar_retriever_draining_members") == 1
     told = await sirdar(cluster.address, "status", "--json")
     members = {item["name"]: item for item in json.loads(told.out)["members"]}
     assert members["r0"]["draining"]

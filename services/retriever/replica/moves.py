@@ -42,6 +42,10 @@ UNDER_REPLICATED = Gauge(
     "Shards of the store, whoever has them, that fewer retrievers than `replication` have said "
     "to be ready with.",
 )
+DRAINING = Gauge(
+    "sirdar_retriever_draining_members",
+    "Members of the store that are to have no shards, until they are removed or let in again.",
+)
 
 # A look at 4,000 shards takes 2 ms.
 _LOOK_SECONDS = 0.2
@@ -118,6 +122,7 @@ class Moves:
         if membership.version != self._version:
             self._version = membership.version
             self._wanted.clear()
+            DRAINING.set(len(membership.members) - len(membership.active))
             self._warn()
         self._add()
         # With what was added.
