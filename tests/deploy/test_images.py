@@ -69,6 +69,42 @@ def test_the_stack_tells_each_tier_what_it_knows(monkeypatch: pytest.MonkeyPatch
             assert settings().host == "0.0.0.0"
 
 
+class _Compose(yaml.SafeLoader):
+    """Knows the tags of compose files."""
+
+
+def _override(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> list[object]:
+    return list(loader.construct_sequence(node))
+
+
+_Compose.add_constructor("!override", _override)
+
+
+def test_a_cluster_tells_its_retrievers_what_they_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Safe: a SafeLoader with one tag more.
+    text = (DOCKER / "compose.cluster.yaml").read_text()
+    services = yaml.load(text, Loader=_Compose)["services"]
+    assert services.keys() == {"gateway", "retriever", "retriever-2", "postgresql"}
+    names = set()
+    for service in ("retriever", "retriever-2"):
+        with monkeypatch.context() as patch:
+            for name, value in services[service]["environment"].items():
+                patch.setenv(name, str(value))
+            settings = RetrieverSettings()
+        assert settings.replication == 2
+        assert settings.is_shared
+        assert settings.store.get_secret_value() == "postgresql://sirdar@postgresql:5432/sirdar"
+        names.add(settings.name)
+    assert len(names) == 2
+    with monkeypatch.context() as patch:
+        for name, value in services["gateway"]["environment"].items():
+            patch.setenv(name, value)
+        assert set(GatewaySettings().retriever_addresses) == {
+            f"{service}:{RetrieverSettings.model_fields['port'].default}"
+            for service in ("retriever", "retriever-2")
+        }
+
+
 def test_each_tier_has_an_image_that_runs_as_nobody() -> None:
     stages = re.split(r"(?m)^FROM ", (DOCKER / "Dockerfile").read_text())
     named = {stage.splitlines()[0].split(" AS ")[-1]: stage for stage in stages[1:]}
