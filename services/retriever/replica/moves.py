@@ -47,7 +47,7 @@ DRAINING = Gauge(
     "Members of the store that are to have no shards, until they are removed or let in again.",
 )
 
-# A look at 4,000 shards takes 2 ms.
+# A look at 4,000 shards takes 4 ms: a fiftieth of one core.
 _LOOK_SECONDS = 0.2
 _MEASURE_SECONDS = 5.0
 _FAULT_PAUSE_SECONDS = 5.0
