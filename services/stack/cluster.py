@@ -8,6 +8,7 @@ from sirdar.errors import InvalidArgument
 
 # Behind the ports of one of each, in the order in which they stop last to first.
 _FIRST_OFFSET = 4
+_CACHES = ("redis://", "rediss://", "unix://")
 # Ports of HTTP and of metrics follow.
 MOST = 16
 
@@ -35,6 +36,10 @@ class Shape:
         if self.store and not self.store.startswith(("postgresql://", "postgres://")):
             raise InvalidArgument.field(
                 "--store", "must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+            )
+        if self.cache and not self.cache.startswith(_CACHES):
+            raise InvalidArgument.field(
+                "--cache", "must be redis://HOST:PORT, rediss:// with TLS, or unix://PATH"
             )
         if self.retrievers is None or self.retrievers == 1 == self.replicas:
             return

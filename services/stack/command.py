@@ -91,13 +91,18 @@ def up(
 
     from services.stack.cluster import Shape
     from services.stack.console import UpConsole
-    from services.stack.stack import Stack
+    from services.stack.stack import NO_RERANKER, Stack
     from sirdar.errors import InvalidArgument
 
     folder = data or Path(platformdirs.user_data_dir("sirdar", appauthor=False))
     console = UpConsole(quiet=quiet)
     try:
         shape = Shape(retrievers, replicas, embedders, rerankers, gateways, store, cache)
+        if reranker == NO_RERANKER and rerankers > 1:
+            raise InvalidArgument.field(
+                "--rerankers",
+                f"is {rerankers}, and --reranker none does without any: leave one of them out",
+            )
     except InvalidArgument as error:
         console.error(error.message)
         sys.exit(2)

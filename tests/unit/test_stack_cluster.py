@@ -108,6 +108,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "--replicas is 3.*raise --retrievers to 3",
     ),
     ({"store": "mysql://host/db"}, "--store must be postgresql://"),
+    ({"cache": "127.0.0.1:6379"}, "--cache must be redis://HOST:PORT"),
 ]
 
 
@@ -117,14 +118,22 @@ def test_shapes_that_make_no_sense_are_refused(shape: dict[str, Any], said: str)
         Shape(**shape)
 
 
-def test_the_command_refuses_before_anything_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--retrievers", "2"], "--store"),
+        (["--rerankers", "2", "--reranker", "none"], "--rerankers is 2, and --reranker none"),
+    ],
+)
+def test_the_command_refuses_before_anything_starts(
+    tmp_path: Path, options: list[str], said: str
+) -> None:
     folder = tmp_path / "data"
     app = typer.Typer()
     app.command()(up)
-    arguments = ["--data", str(folder), "--retrievers", "2"]
-    refused = CliRunner().invoke(app, arguments)
+    refused = CliRunner().invoke(app, ["--data", str(folder), *options])
     assert refused.exit_code == 2
-    assert "--store" in refused.output
+    assert said in refused.output
     assert not folder.exists()
 
 
