@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from services.retriever.snapshots.location import SnapshotLocation
@@ -64,6 +65,27 @@ def test_a_location_that_keeps_less_than_it_was_given_is_found_out(
             it.take()
         assert it.store.snapshots(it.collection.generation) == []
     MemoryFileSystem.store.clear()
+
+
+def test_a_folder_is_gone_also_where_another_deletes_in_it_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = SnapshotLocation(tmp_path.as_uri())
+    for name in ("of/one", "of/two", "others"):
+        location.put(name, [b"some"])
+    remove = LocalFileSystem.rm
+    left = ["once", "twice"]
+
+    def rm(self: LocalFileSystem, path: str, **options: bool) -> None:
+        if left:
+            left.pop()
+            raise FileNotFoundError(f"{path}/one")
+        remove(self, path, **options)
+
+    monkeypatch.setattr(LocalFileSystem, "rm", rm)
+    location.delete_folder("of")
+    assert [path.name for path in tmp_path.iterdir()] == ["others"]
+    location.delete_folder("of")
 
 
 def test_a_folder_that_is_a_file_and_a_url_that_nothing_knows(tmp_path: Path) -> None:

@@ -127,8 +127,15 @@ class SnapshotLocation:
                     self._fs.rm_file(self._path(name))
 
     def delete_folder(self, folder: str) -> None:
-        with self._translated(), suppress(FileNotFoundError):
-            self._fs.rm(self._path(folder), recursive=True)
+        """With all that is in it, whoever deletes some of it at the same time."""
+        path = self._path(folder)
+        with self._translated():
+            self._fs.invalidate_cache()
+            while self._fs.exists(path):
+                # Ends at the first file that another deleted just then; each time there are fewer.
+                with suppress(FileNotFoundError):
+                    self._fs.rm(path, recursive=True)
+                self._fs.invalidate_cache()
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
