@@ -37,6 +37,7 @@ class CollectionCalls:
         self._namespace = namespace
 
     def create(self, name: str, options: CollectionOptions) -> CreateCollectionCall:
+        encode.known(options, CollectionOptions)
         collection = collection_pb2.Collection(
             namespace=self._namespace,
             name=encode.text("name", name),
@@ -90,6 +91,7 @@ class CollectionCalls:
 
     def update(self, name: str, changes: CollectionChanges) -> UpdateCollectionCall:
         """Raises InvalidArgument if nothing is to be changed."""
+        encode.known(changes, CollectionChanges)
         request = search_pb2.UpdateCollectionRequest()
         request.collection.namespace = self._namespace
         request.collection.name = encode.text("name", name)

@@ -4,7 +4,8 @@ What protobuf cannot carry raises InvalidArgument with the path of the field,
 before any call.
 """
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -21,6 +22,17 @@ from sirdar.v1 import collection_pb2, document_pb2, filter_pb2, query_pb2, searc
 
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
+
+
+def known(given: Iterable[str], options: type) -> None:
+    """Raises InvalidArgument for a name that is none of the options: left alone it would change
+    nothing, and nobody would know."""
+    names = sorted(options.__annotations__)
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            fix = f"did you mean {near[0]}?" if near else f"they are {', '.join(names)}"
+            raise InvalidArgument.field(name, f"is no option of this call; {fix}")
 
 
 def text(field: str, value: str) -> str:

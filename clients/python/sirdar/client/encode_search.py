@@ -29,6 +29,7 @@ def search_request(
     namespace: str, collection: str | Sequence[str], query: str, options: SearchOptions
 ) -> search_pb2.SearchRequest:
     """Raises InvalidArgument for what cannot be sent."""
+    encode.known(options, SearchOptions)
     request = search_pb2.SearchRequest(
         namespace=namespace,
         query=encode.text("query", query),
