@@ -52,6 +52,8 @@ def open_channel(
         # How long one attempt may take, handshakes included: a server may be far away or busy.
         ("grpc.min_reconnect_backoff_ms", 2_000),
         ("grpc.max_reconnect_backoff_ms", 500),
+        # Nor are the failures of another channel of this process waited out.
+        ("grpc.use_local_subchannel_pool", 1),
         # So is one with a new address: gRPC's default asks a name once in 30 s.
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         ("grpc.enable_channelz", 1),

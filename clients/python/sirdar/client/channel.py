@@ -136,6 +136,8 @@ def options(address: str, max_message_bytes: int) -> list[tuple[str, int | str]]
         # How long one attempt may take, handshakes included: a server may be far away or busy.
         ("grpc.min_reconnect_backoff_ms", 2_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
+        # Nor are the failures of another client of this process waited out.
+        ("grpc.use_local_subchannel_pool", 1),
     ]
     if _on_this_machine(address):
         # gRPC would ask the proxy of `http_proxy` for this machine, too.
