@@ -13,6 +13,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from services.retriever.faiss_index import one_thread_for_few
 from services.retriever.index_kinds import EXACT_FACTORY
 
 CELLED_ROWS = 2_000
@@ -44,7 +45,8 @@ class Cells:
 
     def nearest(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """So many cells for each query, (n, count), the nearest first; all of fewer."""
-        order: NDArray[np.int64] = self._centroids.search(queries, min(count, self.count))[1]
+        with one_thread_for_few(queries):
+            order: NDArray[np.int64] = self._centroids.search(queries, min(count, self.count))[1]
         return order
 
     def rows_of(self, cells: NDArray[np.int64]) -> NDArray[np.int32]:

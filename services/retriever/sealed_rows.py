@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.retriever.cells import Cells
+from services.retriever.faiss_index import one_thread_for_few
 from services.retriever.filters.allowed import Allowed
 from services.retriever.sealed_segment import SealedSegment
 from services.retriever.segment import NO_PASSAGE, Hits, no_hits
@@ -92,7 +93,8 @@ class SealedRows:
             vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
         )
         own.add_sa_codes(vectors.view(np.uint8))
-        scores, places = own.search(queries, min(k, len(rows)))
+        with one_thread_for_few(queries):
+            scores, places = own.search(queries, min(k, len(rows)))
         return Hits(scores, self.segment.ids[rows[places]])
 
     def _scan(self, queries: NDArray[np.float32], k: int) -> Hits:
@@ -122,9 +124,11 @@ class SealedRows:
             chosen[near] = True
             # Passing over the other rows costs less than gathering these.
             selector = faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
-            scores[at], rows[at] = self.segment.storage.search(
-                queries[at : at + 1], k, params=faiss.SearchParameters(sel=selector)
-            )
+            one = queries[at : at + 1]
+            with one_thread_for_few(one):
+                scores[at], rows[at] = self.segment.storage.search(
+                    one, k, params=faiss.SearchParameters(sel=selector)
+                )
         return self._hits(scores, rows)
 
     def _mask(self) -> NDArray[np.bool_]:
