@@ -56,14 +56,29 @@ class Cells:
             [self._rows[start:end] for start, end in zip(starts, ends, strict=True)]
         )
 
-    def nearest_live(
-        self, nearest: NDArray[np.int64], live: NDArray[np.bool_], wanted: int
-    ) -> Iterator[NDArray[np.int32]]:
-        """For each query the live rows of the cells that are nearest to it, of as many as it
-        takes to have `wanted`. `nearest` is (n, c), `live` a mask of the rows."""
+    def counts(self, live: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """How many rows of each cell are live by a mask of the rows."""
         # NumPy takes thrice as long to index with int32.
         in_order = live.take(self._rows, mode="clip")
-        counts = np.add.reduceat(in_order, self._starts[:-1], dtype=np.int32)
+        counts: NDArray[np.int32] = np.add.reduceat(in_order, self._starts[:-1], dtype=np.int32)
+        return counts
+
+    def share(self, cells: NDArray[np.int64], counts: NDArray[np.int32]) -> NDArray[np.float64]:
+        """The share of the rows of some cells, (n, c), that are counted; (n)."""
+        sizes = self._starts[cells + 1] - self._starts[cells]
+        share: NDArray[np.float64] = counts[cells].sum(axis=1) / sizes.sum(axis=1)
+        return share
+
+    def nearest_live(
+        self,
+        nearest: NDArray[np.int64],
+        live: NDArray[np.bool_],
+        counts: NDArray[np.int32],
+        wanted: int,
+    ) -> Iterator[NDArray[np.int32]]:
+        """For each query the live rows of the cells that are nearest to it, of as many as it
+        takes to have `wanted`. `nearest` is (n, c), `live` a mask of the rows, of which `counts`
+        are in each cell."""
         for cells in nearest:
             here = counts[cells]
             enough = 1 + np.searchsorted(np.cumsum(here), wanted)

@@ -84,12 +84,7 @@ class SealedView(SealedRows):
         cells: Cells,
     ) -> Hits:
         """Walks where enough of what is around a query may be answered."""
-        shares = np.array(
-            [
-                self._are_live(cells.rows_of(around), allowed).mean()
-                for around in cells.nearest(queries, _CELLS_AROUND)
-            ]
-        )
+        shares = self._shares(cells.nearest(queries, _CELLS_AROUND), allowed, cells)
         near, left = np.flatnonzero(shares >= _WALKED_SHARE), np.flatnonzero(shares < _WALKED_SHARE)
         share = float(shares[near].min(initial=1.0))
         wanted = _wanted(k * self.segment.rescored, share)
@@ -109,6 +104,15 @@ class SealedView(SealedRows):
         _put(hits, near, walks, k)
         _put(hits, left, rest, k)
         return hits
+
+    def _shares(
+        self, around: NDArray[np.int64], allowed: Allowed, cells: Cells
+    ) -> NDArray[np.float64]:
+        """How much of the cells around each query, (n, c), may be answered; (n)."""
+        if allowed.made(self):
+            return cells.share(around, self.among(allowed)._live_of_cells)
+        # A filter that was not asked before: the few rows of these cells cost less than all.
+        return np.array([self._are_live(cells.rows_of(some), allowed).mean() for some in around])
 
     def _search_among(self, queries: NDArray[np.float32], k: int, ef_search: int) -> Hits:
         """Where the rows that a filter leaves out are dead ones."""

@@ -1,6 +1,7 @@
 """A sealed segment less its dead rows, and the ways to find the best of the others."""
 
 import math
+from functools import cached_property
 from typing import Any, Self
 
 import faiss
@@ -70,6 +71,9 @@ class SealedRows:
         return np.flatnonzero(bits)
 
     def among(self, allowed: Allowed) -> Self:
+        return allowed.once(self, lambda: self._among(allowed))
+
+    def _among(self, allowed: Allowed) -> Self:
         mask = allowed.mask(self.segment.document_keys, self.segment.slots)
         bits = np.packbits(mask, bitorder="little")
         return type(self)(self.segment, bits if self.live_bits is None else bits & self.live_bits)
@@ -119,7 +123,8 @@ class SealedRows:
         nearest = cells.nearest(queries, cells.count)
         scores = np.empty((len(queries), k), np.float32)
         rows = np.empty((len(queries), k), np.int64)
-        for at, near in enumerate(cells.nearest_live(nearest, self._mask(), wanted)):
+        near_live = cells.nearest_live(nearest, self._mask(), self._live_of_cells, wanted)
+        for at, near in enumerate(near_live):
             chosen = np.zeros(self.rows, bool)
             chosen[near] = True
             # Passing over the other rows costs less than gathering these.
@@ -130,6 +135,12 @@ class SealedRows:
                     one, k, params=faiss.SearchParameters(sel=selector)
                 )
         return self._hits(scores, rows)
+
+    @cached_property
+    def _live_of_cells(self) -> NDArray[np.int32]:
+        """How many rows of each cell are live."""
+        assert self.segment.cells is not None
+        return self.segment.cells.counts(self._mask())
 
     def _mask(self) -> NDArray[np.bool_]:
         """Which rows are live."""

@@ -10,7 +10,7 @@ later part only what was written before the end of an earlier one. So
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from threading import Lock
 
@@ -23,6 +23,7 @@ from services.retriever.applied import AppliedSeq
 from services.retriever.filters.allowed import Allowed
 from services.retriever.filters.columns import Columns, ColumnsView, Version
 from services.retriever.filters.conditions import Condition
+from services.retriever.filters.known import KnownFilters
 from services.retriever.index_kinds import SegmentSummary
 from services.retriever.lexical.shard import LexicalShard
 from services.retriever.sealed import SealedView
@@ -56,10 +57,11 @@ class ShardView:
     applied_seq: int
     # None: the collection has no schema.
     columns: ColumnsView | None = None
+    known: KnownFilters = field(default_factory=KnownFilters, compare=False, repr=False)
 
     def allowed(self, condition: Condition) -> Allowed:
         """What meets a filter here; nothing without a schema."""
-        return Allowed(condition, self.columns or Columns(()).view())
+        return self.known.allowed(condition, self.columns or Columns(()).view())
 
 
 class Shard:

@@ -68,15 +68,26 @@ def test_the_nearest_live_rows_are_those_of_whole_cells(
     live = np.random.default_rng(2).random(ROWS) < 0.3
     queries = clustered(5, 3)
     nearest = cells.nearest(queries, cells.count)
-    for order, found in zip(nearest, cells.nearest_live(nearest, live, 200), strict=True):
+    counts = cells.counts(live)
+    for order, found in zip(nearest, cells.nearest_live(nearest, live, counts, 200), strict=True):
         expected: list[int] = []
         for cell in order:
             expected += [row for row in cells.rows_of(np.array([cell])).tolist() if live[row]]
             if len(expected) >= 200:
                 break
         assert sorted(found.tolist()) == sorted(expected)
-    everything = next(cells.nearest_live(nearest[:1], live, ROWS))
+    everything = next(cells.nearest_live(nearest[:1], live, counts, ROWS))
     assert sorted(everything.tolist()) == np.flatnonzero(live).tolist()
+
+
+def test_the_share_of_cells_is_that_of_their_rows(
+    made: tuple[Cells, NDArray[np.float32]],
+) -> None:
+    cells, _ = made
+    live = np.random.default_rng(4).random(ROWS) < 0.3
+    around = cells.nearest(clustered(5, 3), 4)
+    expected = [live[cells.rows_of(some)].mean() for some in around]
+    np.testing.assert_allclose(cells.share(around, cells.counts(live)), expected)
 
 
 @pytest.mark.parametrize("fault", ["short", "start", "other rows"])

@@ -1,6 +1,8 @@
 """The documents that a filtered search may answer, as the rows of segments."""
 
+from collections.abc import Callable, Hashable
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ from services.retriever.filters.values import Growing, array_of
 # So many documents are looked up in a segment by their keys, 30 ns each; for more a mask of
 # all its rows is made, 1 ns each.
 _FEW_SHARE = 32
+
+T = TypeVar("T")
 
 
 class RowSlots:
@@ -40,12 +44,24 @@ class Allowed:
 
     def __init__(self, condition: Condition, view: ColumnsView) -> None:
         self._view = view
+        self._made: dict[Hashable, Any] = {}
         self._places = matches(condition, view)
         self.documents = (
             len(self._places)
             if isinstance(self._places, BitMap)
             else int(np.count_nonzero(self._places))
         )
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, made once for as long as this is kept; the key says what it is."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
+
+    def made(self, key: Hashable) -> bool:
+        """Whether `once` has it."""
+        return key in self._made
 
     @cached_property
     def keys(self) -> NDArray[np.int64]:
