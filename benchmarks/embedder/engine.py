@@ -63,11 +63,27 @@ class LocalEngine:
     def embed(self, texts: Sequence[str]) -> EngineRun:
         """All texts, with all streams."""
         started = time.perf_counter()
-        items = self._tokenize(texts)
+        items = self.tokenize(texts)
         tokenized = time.perf_counter()
+        rows, padded_tokens = self.compute(items)
+        return EngineRun(
+            rows,
+            time.perf_counter() - started,
+            tokenized - started,
+            sum(item.tokens for item in items),
+            padded_tokens,
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedItem]:
+        """In as many threads as there are streams."""
+        parts = self._threads.map(self.model.tokenizer.encode, messages(texts, _TOKENIZED_AT_ONCE))
+        return [item for part in parts for item in part]
+
+    def compute(self, items: Sequence[TokenizedItem]) -> tuple[NDArray[np.float32], int]:
+        """Rows in the order of the items, and the padded tokens that were computed for them."""
         batches = self.model.engine.info.batches([item.tokens for item in items])
         waiting = iter(batches)
-        rows = np.empty((len(texts), self.model.description.dimensions), np.float32)
+        rows = np.empty((len(items), self.model.description.dimensions), np.float32)
 
         def serve(stream: int) -> None:
             # Taking the next one is a single call under the interpreter's lock.
@@ -75,13 +91,8 @@ class LocalEngine:
                 rows[batch] = self._run([items[index] for index in batch], stream)
 
         list(self._threads.map(serve, range(self._streams)))
-        return EngineRun(
-            rows,
-            time.perf_counter() - started,
-            tokenized - started,
-            sum(item.tokens for item in items),
-            sum(self._padded_tokens([items[index] for index in batch]) for batch in batches),
-        )
+        padded = sum(self._padded_tokens([items[index] for index in batch]) for batch in batches)
+        return rows, padded
 
     def seconds_alone(self, texts: Sequence[str]) -> list[float]:
         """Of the model for one tokenized text on one stream, each text by itself."""
@@ -106,10 +117,6 @@ class LocalEngine:
         list(self._threads.map(serve, range(self._streams)))
         return self._streams * batches * rows * tokens / (time.perf_counter() - started)
 
-    def _tokenize(self, texts: Sequence[str]) -> list[TokenizedItem]:
-        parts = self._threads.map(self.model.tokenizer.encode, messages(texts, _TOKENIZED_AT_ONCE))
-        return [item for part in parts for item in part]
-
     def _padded_tokens(self, items: Sequence[TokenizedItem]) -> int:
         width = self.model.engine.info.mean_width([item.tokens for item in items])
         return round(len(items) * width)
@@ -126,11 +133,11 @@ def load_reference(settings: EmbedderSettings) -> SentenceTransformer:
 
 
 def encode(
-    reference: SentenceTransformer, texts: Sequence[str]
+    reference: SentenceTransformer, texts: Sequence[str], batch_size: int = 32
 ) -> tuple[float, NDArray[np.float32]]:
-    """Texts a second as installed, in batches of 32, and the rows."""
+    """Texts a second, and the rows; as installed it is in batches of 32."""
     started = time.perf_counter()
-    rows = reference.encode(list(texts), batch_size=32, show_progress_bar=False)
+    rows = reference.encode(list(texts), batch_size=batch_size, show_progress_bar=False)
     return len(texts) / (time.perf_counter() - started), np.asarray(rows, np.float32)
 
 

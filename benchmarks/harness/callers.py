@@ -14,15 +14,15 @@ ResultT = TypeVar("ResultT")
 
 
 class Callers:
-    """Two processes that call; a context manager.
+    """Processes that call; a context manager.
 
     What they run are functions that block, and take and give plain data.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, processes: int = 2) -> None:
         # Forked, a child would inherit the threads' locks of this process.
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(2, mp_context=context)
+        self._pool = ProcessPoolExecutor(processes, mp_context=context)
 
     def __enter__(self) -> "Callers":
         return self
@@ -36,7 +36,7 @@ class Callers:
         *arguments: ParametersT.args,
         **more: ParametersT.kwargs,
     ) -> ResultT:
-        """What the function returns, run in one of the two."""
+        """What the function returns, run in one of them."""
         return self.start(function, *arguments, **more).result()
 
     def start(

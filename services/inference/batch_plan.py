@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from services.inference.buckets import Buckets
 from services.inference.cost import CostModel
 from services.inference.packing import Packing
 
@@ -42,15 +43,22 @@ def bucket_of(tokens: int) -> int:
     return (tokens - 1) // BUCKET_TOKENS
 
 
-def padded_plan(lengths: tuple[int, Near], budget: Budget, cost: CostModel, usual: float) -> Plan:
+def padded_plan(
+    lengths: tuple[int, Near],
+    widths: Buckets | None,
+    budget: Budget,
+    cost: CostModel,
+    usual: float,
+) -> Plan:
     """The batch that saves the most against `usual` seconds a token, as wide as one of the buckets.
 
-    `lengths`: the first item's tokens, and what else there is.
+    `lengths`: the first item's tokens, and what else there is. `widths`: those that rows are
+    rounded up to, if they are.
     """
     first_tokens, near = lengths
     oldest = bucket_of(first_tokens)
     plans = [
-        _as_wide_as_first(first_tokens, near[start:], budget, cost, usual)
+        _as_wide_as_first(first_tokens, near[start:], widths, budget, cost, usual)
         for start, (number, count) in enumerate(near)
         if number >= oldest and (count or number == oldest)
     ]
@@ -58,7 +66,12 @@ def padded_plan(lengths: tuple[int, Near], budget: Budget, cost: CostModel, usua
 
 
 def _as_wide_as_first(
-    first_tokens: int, near: Near, budget: Budget, cost: CostModel, usual: float
+    first_tokens: int,
+    near: Near,
+    widths: Buckets | None,
+    budget: Budget,
+    cost: CostModel,
+    usual: float,
 ) -> Plan:
     """The batch as wide as the first of these buckets.
 
@@ -66,6 +79,8 @@ def _as_wide_as_first(
     overhead usually do.
     """
     width = (near[0][0] + 1) * BUCKET_TOKENS
+    if widths:
+        width = widths.width(width)
     row_seconds = cost.row_seconds + width * cost.token_seconds
     most_seconds = (budget.seconds - cost.overhead_seconds) / row_seconds
     most = int(min(most_seconds, budget.padded_tokens / width))

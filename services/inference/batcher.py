@@ -38,10 +38,6 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 _INTERACTIVE_RUN = 7
 # Bulk batches are kept small for so long after the last interactive request.
 _INTERACTIVE_MEMORY_SECONDS = 2.0
-# Work of less than so much of a full batch is one stream's, and waits for it where it is free as
-# soon: with 64 searches in flight two streams, 5 queries at a time, took 1.15 times as much CPU as
-# one with 8, and searches were fewer by a tenth.
-_LITTLE = 0.5
 # A job is sure to be late when so much of its predicted time does not fit.
 _SURE = 0.8
 
@@ -228,7 +224,7 @@ class Batcher:
         """How long what waits is better left to a stream that computes already."""
         if not self._running or self._shared:
             return 0.0
-        little = self._little_seconds
+        little = self._budget.little_seconds
         waiting = sum(self._seconds(lane) for lane in self._lanes.values())
         if not 0 < waiting < little:
             return 0.0
@@ -236,10 +232,6 @@ class Batcher:
         free = min(2 * until - started for _, started, until in self._running.values())
         seconds = free - time.monotonic()
         return seconds if seconds < little else 0.0
-
-    @property
-    def _little_seconds(self) -> float:
-        return _LITTLE * self._budget.full_seconds
 
     def _seal(self) -> tuple[Lane, list[Waiting]]:
         """The next batch, out of live items only; empty when nothing waits."""
@@ -255,10 +247,10 @@ class Batcher:
             )
             waiting = self._seconds(lane)
             idle = self._engine.info.streams - len(self._running)
-            self._shared = idle > 1 and waiting >= self._little_seconds
+            self._shared = idle > 1 and waiting >= self._budget.little_seconds
             callers = sum(1 for caller in lane.queue.callers.values() if caller.items)
             budget = self._budget.next(waiting, idle if self._shared else 1, callers, small=small)
-            batch, closed = lane.queue.seal(budget, self._cost, self._engine.info.packing)
+            batch, closed = lane.queue.seal(budget, self._cost, self._engine.info.layout)
             token_seconds = _SURE * self._cost.token_seconds / self._engine.info.streams
             batch_seconds = self._cost.seconds(len(batch), self._width(batch))
             live = lane.live(batch, token_seconds, batch_seconds)

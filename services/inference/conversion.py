@@ -87,7 +87,9 @@ def _write_graph(
     pipeline: "Pipeline[DescriptionT]",
     target: Path,
 ) -> None:
-    from services.inference import graphs  # noqa: PLC0415 - imports torch
+    if form == "torch":
+        return  # the engine runs the model itself
+    from services.inference import graphs  # noqa: PLC0415 - imports torch and OpenVINO
 
     match form:
         case "openvino":
@@ -98,8 +100,6 @@ def _write_graph(
             graphs.write_onnx(pipeline, target)
         case "onnx-int8":
             graphs.write_onnx_int8(pipeline, target)
-        case "torch":
-            pass
 
 
 def not_loadable(folder: Path, why: str) -> FailedPrecondition:

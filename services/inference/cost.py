@@ -16,7 +16,8 @@ _ANCHOR_BATCHES = 4.0
 # A batch that the machine stalled says little about the next.
 _LEAST, _MOST = 0.25, 4.0
 _ROUNDS = 3
-_SHAPES = ((1, 8), (1, 32), (1, 128), (8, 8), (8, 32), (4, 128), (32, 16))
+# The last two are for GPUs.
+_SHAPES = ((1, 8), (1, 32), (1, 128), (8, 8), (8, 32), (4, 128), (32, 16), (128, 64), (256, 128))
 
 
 class CostModel:

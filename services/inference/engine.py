@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.inference.batch import TokenBatch
+from services.inference.buckets import Buckets
 from services.inference.packing import Packing
 
 EngineName = Literal["auto", "openvino", "onnx", "torch"]
@@ -36,12 +37,22 @@ class EngineInfo:
     """The most tokens that rows are widened to."""
     packing: Packing | None = None
     """Set where several items share a row, in the order of the batch."""
+    buckets: Buckets | None = None
+    """Set where rows and widths are rounded up."""
+
+    @property
+    def layout(self) -> Packing | Buckets | None:
+        """What decides the shapes of batches besides their longest item."""
+        return self.packing or self.buckets
 
     def mean_width(self, lengths: Sequence[int]) -> float:
         """Tokens an item that are computed for items of these lengths, padding included."""
-        if not self.packing:
+        if self.packing:
+            rows, width = self.packing.shape(lengths)
+        elif self.buckets:
+            rows, width = self.buckets.shape(len(lengths), max(lengths))
+        else:
             return self.width(max(lengths))
-        rows, width = self.packing.shape(lengths)
         return rows * width / len(lengths)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
@@ -54,12 +65,14 @@ class EngineInfo:
         for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
             if not found or (len(found[-1]) + 1) * width > self.batch_tokens:
                 found.append([])
-                width = lengths[index]
+                width = self.width(lengths[index])
             found[-1].append(index)
         return found
 
     def width(self, tokens: int) -> int:
         """How wide a row is computed of a batch whose longest item has so many tokens."""
+        if self.buckets:
+            return self.buckets.width(tokens)
         beyond = tokens % self.width_step
         if 2 * beyond <= self.width_step:
             return tokens

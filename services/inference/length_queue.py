@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.inference.batch_plan import Budget, bucket_of, packed_plan, padded_plan
+from services.inference.buckets import Buckets
 from services.inference.cost import CostModel
 from services.inference.packing import Packing
 from services.inference.work import Job, Waiting
@@ -108,7 +109,7 @@ class LengthQueue:
         return dropped
 
     def seal(
-        self, budget: Budget, cost: CostModel, packing: Packing | None = None
+        self, budget: Budget, cost: CostModel, layout: Packing | Buckets | None = None
     ) -> tuple[list[Waiting], Closed]:
         """Takes the first item in the fair order, and those that make the best batch with it.
 
@@ -128,10 +129,10 @@ class LengthQueue:
         near = self._near(first, budget.window_tokens)
         del self._buckets[bucket_of(first.item.tokens)][0]
         lengths = first.item.tokens, near
-        if packing:
-            plan = packed_plan(lengths, self._length, packing, budget, cost, usual)
+        if isinstance(layout, Packing):
+            plan = packed_plan(lengths, self._length, layout, budget, cost, usual)
         else:
-            plan = padded_plan(lengths, budget, cost, usual)
+            plan = padded_plan(lengths, layout, budget, cost, usual)
         batch = [first]
         for number, count in plan.taken:
             batch += self._buckets[number][:count]

@@ -89,17 +89,22 @@ def _start_onnx(
 def _start_torch(
     kind: ModelKind[DescriptionT], folder: Path, digest: str, options: EngineOptions
 ) -> tuple[ConvertedModel[DescriptionT], Engine]:
-    # Imports torch: only where torch is the engine.
+    # Imported only where torch is the engine.
+    import torch  # noqa: PLC0415
+
+    from services.inference.cuda_engine import CudaEngine  # noqa: PLC0415
     from services.inference.torch_engine import TorchEngine, torch_precision  # noqa: PLC0415
 
-    torch_precision(options.precision)
+    precision = torch_precision(options.precision)
     converted = _converted(kind, "torch", folder, digest, options)
     try:
         pipeline = kind.load(folder, trust_remote_code=options.trust_remote_code)
     except Exception as error:
         # transformers, safetensors and torch each have their own errors for a damaged model.
         raise not_loadable(folder, f"{type(error).__name__}: {error}") from error
-    return converted, TorchEngine(pipeline, options.precision, options.threads)
+    if torch.cuda.is_available():
+        return converted, CudaEngine(pipeline, precision)
+    return converted, TorchEngine(pipeline, precision, options.threads)
 
 
 def _converted(
