@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: chart dashboards setup protos check format test chaos chaos-cluster test-cluster demo clean bench-embedder bench-gateway bench-quality bench-reranker bench-retriever bench-smoke proto-image image-requirements test-images
+.PHONY: chart dashboards setup protos check format test chaos chaos-cluster test-cluster demo clean bench-embedder bench-gateway bench-gpu bench-quality bench-reranker bench-retriever bench-smoke proto-image image-requirements test-images
 
 setup: $(INSTALLED)
 
@@ -84,6 +84,10 @@ bench-embedder: setup
 
 bench-gateway: setup
 	$(BIN)/python -m benchmarks.gateway $(ARGS)
+
+# Where there is an NVIDIA GPU, with PyTorch for it and nvidia-ml-py.
+bench-gpu: setup
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 bench-reranker: setup
 	$(BIN)/python -m benchmarks.reranker

@@ -41,11 +41,8 @@ class BatchBudget:
 
     @property
     def little_seconds(self) -> float:
-        """Of work that is better left to a stream that computes already.
-
-        A GPU computes the most tokens that a batch may have in less than the full time.
-        """
-        return _LITTLE * min(self.full_seconds, self._cost.seconds(1, self._most_tokens))
+        """Of work that is better left to a stream that computes already."""
+        return _LITTLE * self.full_seconds
 
     def next(
         self, waiting_seconds: float, idle_streams: int, callers: int, *, small: bool

@@ -57,30 +57,28 @@ def padded_plan(
     """
     first_tokens, near = lengths
     oldest = bucket_of(first_tokens)
-    plans = [
-        _as_wide_as_first(first_tokens, near[start:], widths, budget, cost, usual)
-        for start, (number, count) in enumerate(near)
-        if number >= oldest and (count or number == oldest)
-    ]
+    plans: list[Plan] = []
+    last = 0
+    for start, (number, count) in enumerate(near):
+        if number < oldest:
+            break
+        width = (number + 1) * BUCKET_TOKENS
+        width = widths.width(width) if widths else width
+        # What is shorter and no narrower only leaves longer items out.
+        if width != last and (count or number == oldest):
+            plans.append(_of_width(width, first_tokens, near[start:], budget, cost, usual))
+            last = width
     return max(plans, key=lambda plan: usual * plan.tokens - plan.seconds)
 
 
-def _as_wide_as_first(
-    first_tokens: int,
-    near: Near,
-    widths: Buckets | None,
-    budget: Budget,
-    cost: CostModel,
-    usual: float,
+def _of_width(
+    width: int, first_tokens: int, near: Near, budget: Budget, cost: CostModel, usual: float
 ) -> Plan:
-    """The batch as wide as the first of these buckets.
+    """The batch that is as wide as the first of these buckets needs.
 
     Shorter items are added as long as their padding costs no more than padding and
     overhead usually do.
     """
-    width = (near[0][0] + 1) * BUCKET_TOKENS
-    if widths:
-        width = widths.width(width)
     row_seconds = cost.row_seconds + width * cost.token_seconds
     most_seconds = (budget.seconds - cost.overhead_seconds) / row_seconds
     most = int(min(most_seconds, budget.padded_tokens / width))

@@ -163,8 +163,7 @@ class Batcher:
         rows = np.empty((len(items), self.dimensions), np.float32)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         job = Job(work, rows, done, pending=len(items))
-        now = time.monotonic()
-        entries = [Waiting(item, job, at, now) for at, item in enumerate(items) if item.tokens]
+        entries = [Waiting(item, job, at) for at, item in enumerate(items) if item.tokens]
         if len(entries) < len(items):
             # No batch is as narrow as nothing.
             empty = [at for at, item in enumerate(items) if not item.tokens]
@@ -263,7 +262,7 @@ class Batcher:
 
     def _width(self, batch: Sequence[Waiting]) -> float:
         """Tokens that are computed for an item."""
-        return self._engine.info.mean_width([entry.item.tokens for entry in batch])
+        return self._engine.info.mean_width([entry.tokens for entry in batch])
 
     def _next_lane(self) -> Lane | None:
         interactive, bulk = self._lanes[Priority.INTERACTIVE], self._lanes[Priority.BULK]
@@ -334,7 +333,7 @@ def _answer(
     suspects = []
     for entry, row, good in zip(batch, computed.rows, computed.finite, strict=True):
         if entry.job.done.done():
-            wasted += entry.item.tokens
+            wasted += entry.tokens
         elif good:
             entry.answer(row)
         elif shared and len(batch) > 1:

@@ -132,12 +132,14 @@ class Lane:
                 continue
             deadline = job.work.deadline
             if deadline is not None:
-                sure = (job.waiting_tokens + entry.item.tokens) * token_seconds
+                sure = (job.waiting_tokens + entry.tokens) * token_seconds
                 if now + (batch_seconds if job.work.partial else sure) > deadline:
                     self._end(entry)
                     continue
-            self.metrics.wait_seconds.observe(now - entry.since)
             alive.append(entry)
+        # Once a request: 5 us, and its items came together.
+        for job in {entry.job for entry in alive}:
+            self.metrics.wait_seconds.observe(now - job.since)
         return alive
 
     def _end(self, entry: Waiting) -> None:

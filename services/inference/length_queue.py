@@ -76,9 +76,10 @@ class LengthQueue:
         if caller is None:
             self._forget_idle()
             caller = self.callers[name] = Caller()
+        job = entries[0].job
         finish = max(self._virtual, caller.finish)
         for entry in entries:
-            tokens = entry.item.tokens
+            tokens = entry.tokens
             entry.tag = finish
             entry.number = next(self._numbers)
             finish += tokens
@@ -87,9 +88,10 @@ class LengthQueue:
                 bisect.insort(bucket, entry)
             else:
                 bucket.append(entry)
-            entry.job.waiting[entry.number] = entry
-            entry.job.waiting_tokens += tokens
-            self._count(entry, caller, 1)
+            job.waiting[entry.number] = entry
+        tokens = sum([entry.tokens for entry in entries])
+        job.waiting_tokens += tokens
+        self._count(caller, len(entries), tokens)
         caller.finish = finish
 
     def jobs(self) -> set[Job]:
@@ -100,7 +102,7 @@ class LengthQueue:
         """Takes out all items of a job that still wait."""
         dropped = list(job.waiting.values())
         for entry in dropped:
-            number = bucket_of(entry.item.tokens)
+            number = bucket_of(entry.tokens)
             bucket = self._buckets[number]
             del bucket[bisect.bisect_left(bucket, entry)]
             if not bucket:
@@ -127,8 +129,8 @@ class LengthQueue:
         first = min(bucket[0] for bucket in self._buckets.values())
         self._virtual = max(self._virtual, first.tag)
         near = self._near(first, budget.window_tokens)
-        del self._buckets[bucket_of(first.item.tokens)][0]
-        lengths = first.item.tokens, near
+        del self._buckets[bucket_of(first.tokens)][0]
+        lengths = first.tokens, near
         if isinstance(layout, Packing):
             plan = packed_plan(lengths, self._length, layout, budget, cost, usual)
         else:
@@ -137,7 +139,7 @@ class LengthQueue:
         for number, count in plan.taken:
             batch += self._buckets[number][:count]
             del self._buckets[number][:count]
-        for number in {bucket_of(entry.item.tokens) for entry in batch}:
+        for number in {bucket_of(entry.tokens) for entry in batch}:
             if not self._buckets[number]:
                 del self._buckets[number]
         for entry in batch:
@@ -170,20 +172,19 @@ class LengthQueue:
         return found
 
     def _length(self, number: int, place: int) -> int:
-        return self._buckets[number][place].item.tokens
+        return self._buckets[number][place].tokens
 
     def _leave(self, entry: Waiting) -> None:
         job = entry.job
         del job.waiting[entry.number]
-        job.waiting_tokens -= entry.item.tokens
-        self._count(entry, self.callers[job.work.caller], -1)
+        job.waiting_tokens -= entry.tokens
+        self._count(self.callers[job.work.caller], -1, -entry.tokens)
 
-    def _count(self, entry: Waiting, caller: Caller, sign: int) -> None:
-        item = entry.item
-        self.items += sign
-        self.tokens += sign * item.tokens
-        caller.items += sign
-        caller.tokens += sign * item.tokens
+    def _count(self, caller: Caller, items: int, tokens: int) -> None:
+        self.items += items
+        self.tokens += tokens
+        caller.items += items
+        caller.tokens += tokens
 
     def _forget_idle(self) -> None:
         if len(self.callers) < _MOST_CALLERS:

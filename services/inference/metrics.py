@@ -20,7 +20,7 @@ QUEUED_SECONDS = Gauge(
 )
 WAIT_SECONDS = Histogram(
     "sirdar_inference_wait_seconds",
-    "From an item's arrival in the queue to its batch.",
+    "From a request's arrival in the queue to each batch that has items of it.",
     _QUEUE,
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,6 +54,8 @@ class Job:
     done: asyncio.Future[None]
     pending: int
     """Items that are neither answered nor failed."""
+    since: float = field(default_factory=time.monotonic)
+    """Seconds on time.monotonic(), of its arrival."""
     waiting: "dict[int, Waiting]" = field(default_factory=dict)
     """Those of its items that are still in the queue, by sequence number."""
     waiting_tokens: int = 0
@@ -80,16 +83,18 @@ class Waiting:
     job: Job
     index: int
     """Its row in the job."""
-    since: float
-    """Seconds on time.monotonic()."""
     number: int = 0
     """Its place among all arrivals."""
     tag: float = 0.0
     """Its place in the fair order of the callers, in tokens of virtual time."""
+    tokens: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = len(self.item.token_ids)
 
     def answer(self, row: NDArray[np.float32]) -> None:
         self.job.rows[self.index] = row
-        self.job.computed_tokens += self.item.tokens
+        self.job.computed_tokens += self.tokens
         self.job.settle(1)
 
     def fail(self, error: SirdarError) -> None:

@@ -206,7 +206,7 @@ async def test_little_work_waits_for_the_stream_that_computes(
 ) -> None:
     """Several small batches at once cost more than one that is larger."""
     # Seconds where a server has milliseconds, so that the test has time.
-    monkeypatch.setattr("services.inference.batcher._LITTLE", 1000.0)
+    monkeypatch.setattr("services.inference.batch_budget._LITTLE", 1000.0)
     engine = GatedEngine(streams=2, batch_tokens=10_000)
     async with running(engine, learned=FixedCost(overhead=10.0)) as batcher:
         first = await busy(engine, batcher)
@@ -341,7 +341,7 @@ async def test_callers_are_forgotten_while_the_engine_stays_busy_too() -> None:
     for number in range(2_000):
         for name in ("steady", f"caller {number}"):
             job = Job(of(name), np.empty((1, 2), np.float32), loop.create_future(), 1)
-            queue.push([Waiting(item(2), job, 0, 0.0)])
+            queue.push([Waiting(item(2), job, 0)])
         queue.seal(budget, cost)
         if number > 100:
             queue.seal(budget, cost)

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 
 import numpy as np
 import pytest
@@ -52,8 +51,7 @@ def waiting(loop_lengths: list[int]) -> LengthQueue:
     done: asyncio.Future[None] = asyncio.Future()
     rows = np.empty((len(loop_lengths), 1), np.float32)
     job = Job(INTERACTIVE, rows, done, len(loop_lengths))
-    now = time.monotonic()
-    queue.push([Waiting(item(at, tokens), job, at, now) for at, tokens in enumerate(loop_lengths)])
+    queue.push([Waiting(item(at, tokens), job, at) for at, tokens in enumerate(loop_lengths)])
     return queue
 
 
