@@ -30,6 +30,7 @@ GRAPH_FILES: dict[GraphForm, str] = {
     "openvino-int8": "model.xml",
     "onnx": "model.onnx",
     "onnx-int8": "model.onnx",
+    "onnx-int8-reduced": "model.onnx",
     "torch": "",
 }
 
@@ -100,6 +101,8 @@ def _write_graph(
             graphs.write_onnx(pipeline, target)
         case "onnx-int8":
             graphs.write_onnx_int8(pipeline, target)
+        case "onnx-int8-reduced":
+            graphs.write_onnx_int8(pipeline, target, reduced=True)
 
 
 def not_loadable(folder: Path, why: str) -> FailedPrecondition:

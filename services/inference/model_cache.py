@@ -41,6 +41,7 @@ _CONVERTERS: dict[GraphForm, tuple[str, ...]] = {
     "openvino-int8": ("openvino", "nncf"),
     "onnx": ("onnxscript",),
     "onnx-int8": ("onnxscript", "onnxruntime"),
+    "onnx-int8-reduced": ("onnxscript", "onnxruntime"),
     "torch": (),
 }
 _LOADERS = ("sentence-transformers", "tokenizers", "torch", "transformers")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 # `torch` has no graph: what is kept of it are the description and the reference.
-GraphForm = Literal["openvino", "openvino-int8", "onnx", "onnx-int8", "torch"]
+GraphForm = Literal["openvino", "openvino-int8", "onnx", "onnx-int8", "onnx-int8-reduced", "torch"]
 
 
 @dataclass(frozen=True, slots=True)

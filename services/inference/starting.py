@@ -11,6 +11,7 @@ from services.inference.engine import Engine, EngineName, Precision
 from services.inference.kinds import DescriptionT, ModelKind
 from services.inference.model_cache import ConvertedModel, converted_model
 from services.inference.recipe import GraphForm, Recipe
+from services.runtime.cpu import int8_products_saturate
 from sirdar.errors import FailedPrecondition
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -74,7 +75,9 @@ def _start_onnx(
     _require(("onnx", "onnxruntime", "onnxscript"), "the engine onnx", extra="onnx")
     from services.inference.onnx_engine import OnnxEngine, onnx_precision  # noqa: PLC0415
 
-    form: GraphForm = "onnx-int8" if onnx_precision(options.precision) == "int8" else "onnx"
+    form: GraphForm = "onnx"
+    if onnx_precision(options.precision) == "int8":
+        form = "onnx-int8-reduced" if int8_products_saturate() else "onnx-int8"
     converted = _converted(kind, form, folder, digest, options)
     engine = OnnxEngine(
         converted.graph_file,

@@ -18,12 +18,22 @@ def available_cpus() -> int:
 
 def has_amx() -> bool:
     """Whether the CPU has matrix units for bfloat16 (AMX)."""
+    return "amx_bf16" in _flags()
+
+
+def int8_products_saturate() -> bool:
+    """Whether sums of int8 products may overflow 16 bits: on x86 without VNNI."""
+    flags = _flags()
+    return bool(flags) and not flags & {"avx512_vnni", "avx_vnni"}
+
+
+def _flags() -> set[str]:
+    """What an x86 CPU can do, as the kernel names it; empty on others."""
     try:
         lines = _CPU_INFO.read_text().splitlines()
     except OSError:
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return "amx_bf16" in flags.split()
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def _cgroup_path(file: Path) -> str:

@@ -54,3 +54,21 @@ def test_matrix_units_are_told_by_the_kernel(
     assert cpu.has_amx() is expected
     monkeypatch.setattr(cpu, "_CPU_INFO", tmp_path / "absent")
     assert cpu.has_amx() is False
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("flags\t\t: fpu avx2 fma", True),
+        ("flags\t\t: fpu avx2 avx_vnni", False),
+        ("flags\t\t: fpu avx512f avx512_vnni", False),
+        ("Features\t: fp asimd asimddp", False),
+    ],
+)
+def test_products_of_int8_saturate_on_x86_without_vnni(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, expected: bool
+) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor\t: 0\n{line}\n")
+    monkeypatch.setattr(cpu, "_CPU_INFO", file)
+    assert cpu.int8_products_saturate() is expected
