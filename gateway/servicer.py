@@ -33,7 +33,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         limit_seconds = settings.retrieve_timeout_seconds
         catalog = Catalog(retriever, limit_seconds)
         pipeline = SearchPipeline(settings, catalog, embedder, retriever, reranker)
-        searches = Searches(settings, pipeline)
+        searches = Searches(pipeline)
         self._searches = CachedSearch(settings, catalog, embedder, retriever, reranker, searches)
         self._search_streams = SearchStreams(settings, drain, self._searches)
         self._similarity = TextSimilarity(settings, embedder, reranker)

@@ -23,6 +23,20 @@ class SearchKey:
     shape: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class ShapeKey:
+    """`digest` is equal for searches that differ in the query's text alone; `by_meaning`: whether
+    they are searched for by its meaning, and may be answered as one that is near."""
+
+    digest: bytes
+    by_meaning: bool
+
+    def with_text(self, text: str) -> SearchKey:
+        """Of a search for this text; empty where it has none."""
+        slot = hashlib.sha256(self.digest + text.encode()).digest()
+        return SearchKey(slot, self.digest if text and self.by_meaning else None)
+
+
 class Keys:
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
@@ -31,14 +45,14 @@ class Keys:
             (FORMAT_VERSION, settings.max_highlight_sentences, settings.fusion)
         ).encode()
 
-    def of(
+    def of_shape(
         self,
         request: search_pb2.SearchRequest,
         entries: Sequence[CollectionEntry],
         rerank_model: bytes = b"",
-    ) -> SearchKey:
-        """Of a valid request; the entries are of its collections, in their order, and
-        `rerank_model` is what the reranker scores with, if it reranks."""
+    ) -> ShapeKey:
+        """Of a valid request, whatever its text; the entries are of its collections, in their
+        order, and `rerank_model` is what the reranker scores with, if it reranks."""
         canonical = search_pb2.SearchRequest()
         canonical.CopyFrom(request)
         # They say how complete and how fresh an answer must be. Those that are kept are complete,
@@ -64,16 +78,14 @@ class Keys:
             shape.update(item.SerializeToString(deterministic=True))
         if any(item.HasField("rerank") for item in resolved):
             shape.update(b"reranked by" + rerank_model)
-        slot = hashlib.sha256(shape.digest() + request.query.encode())
         by_meaning = (
             len(entries) == 1
             and not request.HasField("like")
-            and bool(request.query)
-            # It explains what this very query found.
+            # What is explained is what this very query found.
             and not request.explain
             and _by_meaning(request, resolved[0].mode)
         )
-        return SearchKey(slot.digest(), shape.digest() if by_meaning else None)
+        return ShapeKey(shape.digest(), by_meaning)
 
     def _resolved(
         self, request: search_pb2.SearchRequest, entry: CollectionEntry

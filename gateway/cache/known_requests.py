@@ -2,12 +2,15 @@
 
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
 
-from gateway.cache.keys import Keys, SearchKey
-from gateway.cache.use import cache_use
+from gateway.cache.keys import Keys, SearchKey, ShapeKey
+from gateway.cache.use import CacheUse, cache_use
 from gateway.catalog import CollectionEntry
+from gateway.pipeline.checks import check_text
+from gateway.pipeline.query import SearchQuery
 from gateway.pipeline.request import read_query
 from gateway.settings import GatewaySettings
 from sirdar.v1 import search_pb2
@@ -17,50 +20,76 @@ _MOST = 2_048
 _LARGEST_BYTES = 4_096
 
 
-class KnownRequest:
-    """What the caches ask of a valid request. Its key is kept with the collections that it was
-    made for and the reranker's model: another entry of the catalog makes it anew."""
+class _Shape:
+    """All that a valid request says but the text of its query. Its key is kept with the
+    collections that it was made for and the reranker's model: another entry of the catalog makes
+    it anew."""
 
     def __init__(
         self, request: search_pb2.SearchRequest, settings: GatewaySettings, keys: Keys
     ) -> None:
         """Raises InvalidArgument that names the field by its path."""
-        query = read_query(request, settings)
-        self.namespace = query.namespace
-        self.collections = query.collections
-        self.use = cache_use(query.cache, settings.cache_use)
+        self.query = read_query(request, settings)
+        self.use = cache_use(self.query.cache, settings.cache_use)
         self._request = request
         self._keys = keys
         self._entries: Sequence[CollectionEntry] = ()
         self._rerank_model = b""
-        self._key: SearchKey | None = None
+        self._key: ShapeKey | None = None
 
-    def key(self, entries: Sequence[CollectionEntry], rerank_model: bytes = b"") -> SearchKey:
-        """As `Keys.of`."""
+    def key(self, entries: Sequence[CollectionEntry], rerank_model: bytes) -> ShapeKey:
+        """As `Keys.of_shape`."""
         if (
             self._key is None
             or rerank_model != self._rerank_model
             or not all(map(operator.is_, self._entries, entries))
         ):
-            self._key = self._keys.of(self._request, entries, rerank_model)
+            self._key = self._keys.of_shape(self._request, entries, rerank_model)
             self._entries, self._rerank_model = entries, rerank_model
         return self._key
 
 
+@dataclass(frozen=True, slots=True)
+class KnownRequest:
+    """A valid request."""
+
+    query: SearchQuery
+    _shape: _Shape
+
+    @property
+    def use(self) -> CacheUse:
+        """Which caches it may be answered from."""
+        return self._shape.use
+
+    def key(self, entries: Sequence[CollectionEntry], rerank_model: bytes = b"") -> SearchKey:
+        """The entries are of its collections, in their order, and `rerank_model` is what the
+        reranker scores with, if it reranks."""
+        return self._shape.key(entries, rerank_model).with_text(self.query.text)
+
+
 class KnownRequests:
-    """Those of late. Reading one takes a tenth of what an exact hit may take."""
+    """Those of late. To read one takes a tenth of what an exact hit may take, and most differ
+    from one before in the text of their query alone."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._keys = Keys(settings)
-        self._known: LRUCache[bytes, KnownRequest] = LRUCache(_MOST)
+        self._shapes: LRUCache[tuple[bytes, bool], _Shape] = LRUCache(_MOST)
 
     def get(self, request: search_pb2.SearchRequest) -> KnownRequest:
         """Raises InvalidArgument that names the field by its path."""
+        text = request.query
+        request.query = ""
         data = request.SerializeToString()
-        known = self._known.get(data)
-        if known is None:
-            known = KnownRequest(request, self._settings, self._keys)
-            if len(data) <= _LARGEST_BYTES:
-                self._known[data] = known
-        return known
+        request.query = text
+        # Without a text it depends on the rest whether there must be one.
+        known = self._shapes.get((data, bool(text)))
+        if known is not None:
+            if not text:
+                return KnownRequest(known.query, known)
+            text = check_text(text, "query", self._settings)
+            return KnownRequest(replace(known.query, text=text), known)
+        shape = _Shape(request, self._settings, self._keys)
+        if len(data) <= _LARGEST_BYTES:
+            self._shapes[data, bool(text)] = shape
+        return KnownRequest(shape.query, shape)

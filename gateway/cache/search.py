@@ -22,6 +22,7 @@ from gateway.cache.semantic import SemanticCache, SemanticHit, overlap
 from gateway.cache.store import AnswerStore
 from gateway.cache.use import CacheUse
 from gateway.catalog import Catalog, CollectionEntry
+from gateway.pipeline.query import SearchQuery
 from gateway.search_watch import SearchWatch, watched
 from gateway.searches import Searches
 from gateway.settings import GatewaySettings
@@ -33,6 +34,13 @@ Preliminary: TypeAlias = Callable[[search_pb2.SearchResponse], None] | None
 
 # For a search that nobody waits for.
 _SAMPLE_SECONDS = 10.0
+# Looked up once: that takes as long as to count.
+_COUNTED = {
+    status: ANSWERS.labels(name.removeprefix("CACHE_STATUS_").lower())
+    for name, status in query_pb2.CacheStatus.items()
+    if status != query_pb2.CACHE_STATUS_UNSPECIFIED
+}
+_SHARED = ANSWERS.labels("shared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,7 @@ class _Lookup:
     """A search whose collections stand at a position that is known."""
 
     request: search_pb2.SearchRequest
+    query: SearchQuery
     use: CacheUse
     entries: Sequence[CollectionEntry]
     key: SearchKey
@@ -114,13 +123,16 @@ class CachedSearch:
     async def search(
         self, request: search_pb2.SearchRequest, preliminary: Preliminary = None
     ) -> search_pb2.SearchResponse:
-        """As `Searches.search`; what is kept has no preliminary order."""
+        """As `Searches.search`; what is kept has no preliminary order.
+
+        Raises InvalidArgument, too, that names the field by its path.
+        """
         started = time.perf_counter()
         known = self._known.get(request)
         use = known.use
         lookup = None if use is CacheUse.NONE else await self._lookup(request, known, use)
         if lookup is None:
-            response = await self._searches.search(request, preliminary)
+            response = await self._searches.search(known.query, preliminary)
             _set(response, query_pb2.CACHE_STATUS_BYPASSED)
             return response
         answer = await self._store.get(lookup.key.slot, lookup.position.digest)
@@ -136,12 +148,12 @@ class CachedSearch:
             lookup.key.slot,
             lookup.position.digest,
             use,
-            request.consistency,
-            request.require_complete,
+            known.query.consistency,
+            known.query.require_complete,
         )
         searched = await self._flights.share(flight, lambda: self._find(lookup))
         if searched.shared:
-            ANSWERS.labels("shared").inc()
+            _SHARED.inc()
             _set_total(searched.response, started)
         return searched.response
 
@@ -149,7 +161,8 @@ class CachedSearch:
         self, request: search_pb2.SearchRequest, known: KnownRequest, use: CacheUse
     ) -> _Lookup | None:
         """None: there is no position to be had, and the search will tell what is wrong."""
-        namespace, names = known.namespace, known.collections
+        query = known.query
+        namespace, names = query.namespace, query.collections
         call_for(namespace)
         try:
             position = await self._positions.of(namespace, names)
@@ -157,7 +170,7 @@ class CachedSearch:
         except SirdarError:
             return None
         model = self._rerank_model.known
-        return _Lookup(request, use, entries, known.key(entries, model), position, model)
+        return _Lookup(request, query, use, entries, known.key(entries, model), position, model)
 
     async def _find(self, lookup: _Lookup, preliminary: Preliminary = None) -> Searched:
         """From the semantic cache, else by searching."""
@@ -191,7 +204,7 @@ class CachedSearch:
         """The query's, for the semantic cache; the search will not embed it again."""
         if lookup.shape is None:
             return None
-        text, space = lookup.request.query, lookup.entries[0].space
+        text, space = lookup.query.text, lookup.entries[0].space
         try:
             embedded = await self._embedder.embed_query(
                 text, space.model, space.fingerprint, self._settings.embed_timeout_seconds
@@ -206,7 +219,7 @@ class CachedSearch:
     ) -> tuple[search_pb2.SearchResponse, bool]:
         """Searches, and keeps the answer if it is whole; whether it is."""
         with watched(watch):
-            response = await self._searches.search(lookup.request, preliminary)
+            response = await self._searches.search(lookup.query, preliminary)
         whole = (
             _is_whole(response)
             and watch.applied_seqs == lookup.position.committed_seqs
@@ -266,9 +279,11 @@ def _set(
     status: query_pb2.CacheStatus.ValueType,
     similarity: float | None = None,
 ) -> None:
-    response.cache.CopyFrom(query_pb2.CacheOutcome(status=status, similarity=similarity))
-    name = query_pb2.CacheStatus.Name(status).removeprefix("CACHE_STATUS_")
-    ANSWERS.labels(name.lower()).inc()
+    response.ClearField("cache")
+    response.cache.status = status
+    if similarity is not None:
+        response.cache.similarity = similarity
+    _COUNTED[status].inc()
 
 
 def _set_total(response: search_pb2.SearchResponse, started: float) -> None:

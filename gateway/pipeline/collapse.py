@@ -19,14 +19,18 @@ def collapse(pool: Pool, passages: Ranking, mean_of: int, count: int) -> Ranking
     shown: dict[Hashable, int] = {}
     without_text: dict[Hashable, int] = {}
     matched: dict[Hashable, int] = {}
+    # By their best passages the documents come best first: others than the first are not chosen.
+    most = count if mean_of == 1 else len(passages)
     for place, score in passages.scores.items():
         identity = identities[place]
         if identity in matched:
             matched[identity] += 1
-        else:
+        elif len(matched) < most:
             matched[identity] = 1
             best[identity] = score
             without_text[identity] = place
+        else:
+            continue
         # Most of the time the best has text, and the others need no look.
         if identity not in shown and pool.passages[place].text:
             shown[identity] = place

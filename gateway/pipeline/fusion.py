@@ -1,10 +1,14 @@
 """Fusion: one order of passages from several, such as a query's dense and lexical candidates."""
 
+import operator
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from gateway.pipeline.fusion_plan import FusionMethod
 from gateway.pipeline.ranking import Ranking
 from gateway.pipeline.stages import Fuse, Unit
+
+_score = operator.itemgetter(1)
 
 
 def fuse(rankings: Sequence[Ranking], stage: Fuse) -> Ranking:
@@ -15,8 +19,7 @@ def fuse(rankings: Sequence[Ranking], stage: Fuse) -> Ranking:
     rank fusion outperforms Condorcet and individual rank learning methods, 2009.
     """
     fused: dict[int, float] = {}
-    for ranking in rankings:
-        fused.update(dict.fromkeys(ranking.scores, 0.0))
+    known = fused.get
     for ranking, weight in zip(rankings, stage.weights, strict=True):
         shares = (
             _reciprocal_ranks(len(ranking), stage.rank_constant)
@@ -24,19 +27,15 @@ def fuse(rankings: Sequence[Ranking], stage: Fuse) -> Ranking:
             else _normalised(list(ranking.scores.values()))
         )
         for passage, share in zip(ranking.scores, shares, strict=True):
-            fused[passage] += weight * share
+            fused[passage] = known(passage, 0.0) + weight * share
     return Ranking(
         Unit.PASSAGES,
-        dict(sorted(fused.items(), key=_by_score)),
+        dict(sorted(fused.items(), key=_score, reverse=True)),
         similarities=_joined([ranking.similarities for ranking in rankings]),
         lexical_scores=_joined([ranking.lexical_scores for ranking in rankings]),
         rerank_scores=_joined([ranking.rerank_scores for ranking in rankings]),
         comparable=all(ranking.comparable for ranking in rankings),
     )
-
-
-def _by_score(item: tuple[int, float]) -> float:
-    return -item[1]
 
 
 def _joined(scores: Sequence[Mapping[int, float]]) -> Mapping[int, float]:
@@ -51,8 +50,9 @@ def _joined(scores: Sequence[Mapping[int, float]]) -> Mapping[int, float]:
     return joined
 
 
-def _reciprocal_ranks(count: int, constant: float) -> list[float]:
-    return [1 / (constant + rank) for rank in range(1, count + 1)]
+@lru_cache(maxsize=256)
+def _reciprocal_ranks(count: int, constant: float) -> tuple[float, ...]:
+    return tuple([1 / (constant + rank) for rank in range(1, count + 1)])
 
 
 def _normalised(scores: Sequence[float]) -> list[float]:

@@ -5,7 +5,7 @@ method's handler once, when it is first called.
 """
 
 import asyncio
-import secrets
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
@@ -33,6 +33,9 @@ CALLER = "x-sirdar-caller"
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _caller: ContextVar[str] = ContextVar("caller", default="")
+# Seeded by the system once. To ask that each time lets go of the interpreter's lock: 85 us until
+# it is back where threads compute beside the event loop.
+_identities = random.Random()
 
 
 def request_id() -> str:
@@ -51,7 +54,7 @@ def begin_request(asked: str) -> str:
     Only what may stand in a header of the next call is taken over.
     """
     usable = asked.isascii() and asked.isprintable()
-    identity = (asked[:64] if usable else "") or secrets.token_hex(8)
+    identity = (asked[:64] if usable else "") or f"{_identities.getrandbits(64):016x}"
     _request_id.set(identity)
     structlog.contextvars.bind_contextvars(request_id=identity)
     return identity

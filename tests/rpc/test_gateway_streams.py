@@ -101,7 +101,7 @@ async def test_a_fault_of_ours_is_one_search_s(monkeypatch: pytest.MonkeyPatch) 
 
     async with running() as gateway:
         with monkeypatch.context() as patch:
-            patch.setattr("gateway.searches.read_query", broken)
+            patch.setattr("gateway.cache.known_requests.read_query", broken)
             response = await gateway.stub.BatchSearch(
                 search_pb2.BatchSearchRequest(searches=[search("q")])
             )

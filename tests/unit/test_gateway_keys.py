@@ -22,7 +22,7 @@ def shape(*stages: query_pb2.QueryStage, explain: bool = False) -> bytes | None:
     request = search_pb2.SearchRequest(
         collection="notes", query="words", stages=stages, explain=explain
     )
-    return Keys(GatewaySettings()).of(request, [ENTRY]).shape
+    return Keys(GatewaySettings()).of_shape(request, [ENTRY]).with_text(request.query).shape
 
 
 def test_stages_that_search_for_the_query_by_words_alone_are_not_for_the_semantic_cache() -> None:
@@ -44,5 +44,5 @@ def test_only_what_is_reranked_depends_on_the_model_that_reranks() -> None:
     for enabled in (True, False):
         request = search_pb2.SearchRequest(collection="notes", query="words")
         request.rerank.enabled = enabled
-        slots = {keys.of(request, [ENTRY], model).slot for model in (b"", b"one", b"other")}
+        slots = {keys.of_shape(request, [ENTRY], model).digest for model in (b"", b"one", b"other")}
         assert len(slots) == (3 if enabled else 1)
