@@ -324,7 +324,7 @@ async def test_a_caller_that_leaves_cancels_the_search() -> None:
         search = asyncio.create_task(
             gateway.http.get("/search?q=x&collection=notes", timeout=httpx.Timeout(20))
         )
-        await _soon(lambda: bool(gateway.embedder.callers), "the embedder was not asked")
+        await _soon(lambda: gateway.embedder.texts_calls > 0, "the embedder was not asked")
         search.cancel()
         await _soon(lambda: gateway.embedder.cancelled, "the embedder was left working")
 

@@ -50,6 +50,7 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
     embedded: list[str] = field(default_factory=list)
     # Before texts are answered; who leaves meanwhile is noted.
     delay_seconds: float = 0.0
+    texts_calls: int = 0
     cancelled: bool = False
     # Of the documents that are being embedded at once.
     bytes_now: int = 0
@@ -81,6 +82,7 @@ class EmbedderDouble(embedder_pb2_grpc.EmbedderServiceServicer):
             raise FailedPrecondition("another space", reason="SPACE_MISMATCH")
 
     async def EmbedTexts(self, request: Any, context: Any) -> Any:
+        self.texts_calls += 1
         try:
             await asyncio.sleep(self.delay_seconds)
         except asyncio.CancelledError:
