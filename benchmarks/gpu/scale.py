@@ -8,12 +8,12 @@ class Scale:
     """Figures are medians over the turns."""
 
     turns: int = 3
-    seconds: float = 2.0
+    seconds: float = 1.0
     """Of each measurement of the engine, at least."""
-    texts: int = 8192
+    texts: int = 4096
     """Short ones at once, and a quarter as many long ones."""
-    server_texts: int = 65_536
-    calls: int = 500
+    server_texts: int = 32_768
+    calls: int = 300
 
 
 SHORT = Scale(turns=1, seconds=1.0, texts=1024, server_texts=2048, calls=50)
