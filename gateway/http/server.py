@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from gateway.settings import GatewaySettings
-from services.runtime.server import server_credentials
+from services.runtime.server_tls import ServerTls
 from sirdar.errors import FailedPrecondition
 
 
@@ -28,8 +27,7 @@ class HttpServer:
 
     def __init__(self, settings: GatewaySettings, app: ASGIApp) -> None:
         assert settings.http_port is not None
-        # The settings of TLS are checked where gRPC's are.
-        secure = server_credentials(settings) is not None
+        tls = ServerTls.of(settings)
         self._address = (settings.host.strip("[]"), settings.http_port)
         self._config = uvicorn.Config(
             app,
@@ -38,11 +36,10 @@ class HttpServer:
             log_config=None,
             access_log=False,
             server_header=False,
-            ssl_certfile=settings.tls_certificate_file if secure else None,
-            ssl_keyfile=settings.tls_key_file if secure else None,
-            ssl_ca_certs=str(settings.tls_client_ca_file) if settings.tls_client_ca_file else None,
-            ssl_cert_reqs=ssl.CERT_REQUIRED if settings.tls_client_ca_file else ssl.CERT_NONE,
         )
+        self._config.load()
+        if tls is not None:
+            self._config.ssl = tls.renewing_context()
         # Its word on every start and stop says nothing that ours does not.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self._uvicorn = _Uvicorn(self._config)

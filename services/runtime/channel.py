@@ -1,11 +1,16 @@
 """Channels from one tier to another."""
 
 import json
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 from grpc.aio import Channel
+
+from services.runtime.renewed_channel import RenewedChannel
+from services.runtime.watched_files import WatchedFiles
+from sirdar.errors import FailedPrecondition
 
 _IN_TURN: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
 # Replicas are watched: one that starts, or drains, gets no calls while there is another.
@@ -21,11 +26,22 @@ class ClientTls:
     key_file: Path | None = None
 
     def credentials(self) -> grpc.ChannelCredentials:
-        return grpc.ssl_channel_credentials(
-            self.ca_file.read_bytes(),
-            self.key_file.read_bytes() if self.key_file else None,
-            self.certificate_file.read_bytes() if self.certificate_file else None,
-        )
+        """By the files as they are now. Raises FailedPrecondition."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.certificate_file and self.key_file:
+                context.load_cert_chain(self.certificate_file, self.key_file)
+            return grpc.ssl_channel_credentials(
+                self.ca_file.read_bytes(),
+                self.key_file.read_bytes() if self.key_file else None,
+                self.certificate_file.read_bytes() if self.certificate_file else None,
+            )
+        except OSError as error:  # SSLError is one
+            raise FailedPrecondition(
+                f"cannot use the TLS files for calls to the tiers ({self.ca_file}, "
+                f"{self.certificate_file}, {self.key_file}): {error}",
+                reason="BAD_SETTINGS",
+            ) from error
 
 
 def open_channel(
@@ -35,7 +51,8 @@ def open_channel(
     that say that they are SERVING.
 
     gRPC tries nothing again but what never left: whoever calls knows what may
-    run twice, and how often.
+    run twice, and how often. Raises FailedPrecondition for files of TLS that
+    cannot be used; when they are renewed it takes the new ones.
     """
     target = address if "://" in address or address.startswith("unix:") else f"dns:///{address}"
     options: list[tuple[str, int | str]] = [
@@ -60,6 +77,9 @@ def open_channel(
         # `http_proxy` is for the world outside: tiers reach each other directly.
         ("grpc.enable_http_proxy", 0),
     ]
-    if tls is not None:
-        return grpc.aio.secure_channel(target, tls.credentials(), options=options)
-    return grpc.aio.insecure_channel(target, options=options)
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    files = WatchedFiles(tls.ca_file, tls.certificate_file, tls.key_file)
+    return RenewedChannel(
+        lambda: grpc.aio.secure_channel(target, tls.credentials(), options=options), files
+    )

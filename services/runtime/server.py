@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from services.runtime.drain import Drain
 from services.runtime.handlers import Handlers
+from services.runtime.server_tls import ServerTls
 from services.runtime.settings import ServerSettings, load_settings
 from services.runtime.telemetry import SERVING, MetricsServer, configure_logging
 from sirdar.errors import FailedPrecondition, SirdarError
@@ -90,8 +91,9 @@ class TierServer:
         await self._health.set("", _NOT_SERVING)
         SERVING.labels(self.tier).set(0)
         settings = self._settings
+        tls = ServerTls.of(settings)
         self.port = _listen(
-            self._server, settings.host, settings.port, "port", server_credentials(settings)
+            self._server, settings.host, settings.port, "port", tls.credentials() if tls else None
         )
         if settings.health_port is not None:
             self._probed = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
@@ -169,22 +171,6 @@ def _listen(
             f"machine; free it or set {setting} to another",
             reason="PORT_TAKEN",
         ) from error
-
-
-def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
-    """TLS of the server as the settings ask for it; None without."""
-    if settings.tls_certificate_file is None or settings.tls_key_file is None:
-        if settings.tls_certificate_file or settings.tls_key_file or settings.tls_client_ca_file:
-            raise FailedPrecondition(
-                "TLS needs both tls_certificate_file and tls_key_file", reason="BAD_SETTINGS"
-            )
-        return None
-    try:
-        pair = (settings.tls_key_file.read_bytes(), settings.tls_certificate_file.read_bytes())
-        roots = settings.tls_client_ca_file.read_bytes() if settings.tls_client_ca_file else None
-    except OSError as error:
-        raise FailedPrecondition(f"cannot read TLS file: {error}", reason="BAD_SETTINGS") from error
-    return grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
 
 
 def _server_options(settings: ServerSettings) -> list[tuple[str, int]]:
