@@ -4,12 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
 
 import sirdar.v1
+from tests.archives import unpack
 
 _ROOT = Path(__file__).parents[2]
 _STUBS = Path("clients/python/sirdar/v1")
@@ -34,8 +34,7 @@ def build(folder: Path) -> dict[str, str]:
     if done.returncode != 0:
         why = done.stderr.decode(errors="replace").strip()
         raise NoOlder(f"git has no {REVISION} here, as in a shallow clone ({why})")
-    with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
-        archive.extractall(folder, filter="data")
+    unpack(BytesIO(done.stdout), folder)
     if _contract(folder) == _contract(_ROOT):
         stubs = Path(next(iter(sirdar.v1.__path__)))
         shutil.copytree(stubs, folder / _STUBS, ignore=shutil.ignore_patterns("__pycache__"))

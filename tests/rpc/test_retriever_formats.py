@@ -1,7 +1,6 @@
 """Data folders written by earlier formats open, and what was in them is there and is found."""
 
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from services.retriever.store.sqlite.schema import FORMAT_VERSION
 from sirdar.v1 import common_pb2, document_pb2, filter_pb2
 from sirdar.v1 import retriever_pb2 as pb
+from tests.archives import unpack
 from tests.retriever_fixture import FOLDER
 from tests.rpc.retriever_calls import (
     DIMENSIONS,
@@ -25,9 +25,8 @@ from tests.rpc.retriever_calls import (
 EARLIER = range(1, FORMAT_VERSION)
 
 
-def unpack(version: int, folder: Path) -> dict[str, Any]:
-    with tarfile.open(FOLDER / f"retriever-format-{version}.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
+def unpacked(version: int, folder: Path) -> dict[str, Any]:
+    unpack(FOLDER / f"retriever-format-{version}.tar.gz", folder)
     expected: dict[str, Any] = json.loads((folder / "expected.json").read_text())
     return expected
 
@@ -56,7 +55,7 @@ async def best(stub: Stub, collection: str, passages: list[str], **changed: obje
 async def test_a_folder_of_an_earlier_format_opens_and_has_everything(
     version: int, tmp_path: Path
 ) -> None:
-    expected = unpack(version, tmp_path)
+    expected = unpacked(version, tmp_path)
     async with retriever(tmp_path) as stub:
         for collection, documents in expected.items():
             found = await stored(stub, collection)
@@ -81,7 +80,7 @@ async def test_a_folder_of_an_earlier_format_opens_and_has_everything(
 async def test_what_is_new_works_in_a_folder_of_an_earlier_format(
     version: int, tmp_path: Path
 ) -> None:
-    unpack(version, tmp_path)
+    unpacked(version, tmp_path)
     async with retriever(tmp_path) as stub:
         update = pb.RetrieverServiceUpdateCollectionRequest()
         update.collection.name = "books"
@@ -100,7 +99,7 @@ async def test_what_is_new_works_in_a_folder_of_an_earlier_format(
 
 
 async def test_the_words_of_earlier_formats_are_found(tmp_path: Path) -> None:
-    expected = unpack(2, tmp_path)["books"]
+    expected = unpacked(2, tmp_path)["books"]
     async with retriever(tmp_path) as stub:
         request = search_request(
             queries=[pb.PassageQuery(lexical="second")],

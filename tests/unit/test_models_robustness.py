@@ -64,7 +64,8 @@ def test_weights_that_are_never_used_may_be_missing(tiny: Path, tmp_path: Path) 
     bare = changed(tiny, tmp_path / "bare", "pooler")
     model = load_model(ModelSource(str(bare)), options(tmp_path / "cache"))
     whole = load_model(ModelSource(str(tiny)), options(tmp_path / "cache"))
-    assert np.array_equal(model.golden.vectors, whole.golden.vectors)
+    # Two runs of one model differ in their last bits on some CPUs.
+    assert np.allclose(model.golden.vectors, whole.golden.vectors, rtol=0, atol=1e-6)
 
 
 def test_missing_file_of_a_module_is_an_error(tiny: Path, tmp_path: Path) -> None:
