@@ -18,6 +18,8 @@ from sirdar.v1 import search_pb2
 _MOST = 2_048
 # 8 MiB in all.
 _LARGEST_BYTES = 4_096
+# Stands for the text of a query, which is checked for itself.
+_ANY_TEXT = "a"
 
 
 class _Shape:
@@ -26,12 +28,16 @@ class _Shape:
     it anew."""
 
     def __init__(
-        self, request: search_pb2.SearchRequest, settings: GatewaySettings, keys: Keys
+        self, data: bytes, settings: GatewaySettings, keys: Keys, *, has_text: bool
     ) -> None:
-        """Raises InvalidArgument that names the field by its path."""
-        self.query = read_query(request, settings)
+        """`data`: the request without its text. Raises InvalidArgument that names the field by its
+        path."""
+        # A message of its own: parts of it are kept, and with them all of the memory that it has.
+        self._request = search_pb2.SearchRequest.FromString(data)
+        if has_text:
+            self._request.query = _ANY_TEXT
+        self.query = read_query(self._request, settings)
         self.use = cache_use(self.query.cache, settings.cache_use)
-        self._request = request
         self._keys = keys
         self._entries: Sequence[CollectionEntry] = ()
         self._rerank_model = b""
@@ -83,13 +89,12 @@ class KnownRequests:
         data = request.SerializeToString()
         request.query = text
         # Without a text it depends on the rest whether there must be one.
-        known = self._shapes.get((data, bool(text)))
-        if known is not None:
-            if not text:
-                return KnownRequest(known.query, known)
-            text = check_text(text, "query", self._settings)
-            return KnownRequest(replace(known.query, text=text), known)
-        shape = _Shape(request, self._settings, self._keys)
-        if len(data) <= _LARGEST_BYTES:
-            self._shapes[data, bool(text)] = shape
-        return KnownRequest(shape.query, shape)
+        shape = self._shapes.get((data, bool(text)))
+        if shape is None:
+            shape = _Shape(data, self._settings, self._keys, has_text=bool(text))
+            if len(data) <= _LARGEST_BYTES:
+                self._shapes[data, bool(text)] = shape
+        if not text:
+            return KnownRequest(shape.query, shape)
+        text = check_text(text, "query", self._settings)
+        return KnownRequest(replace(shape.query, text=text), shape)

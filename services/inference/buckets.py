@@ -1,6 +1,7 @@
 """Which shapes a GPU computes: few, so that each can be made ready before there are callers."""
 
 from dataclasses import dataclass
+from functools import cache
 
 # Rows are widened to one of these; above 16 tokens less than 0.3 of one is padding. Multiples
 # of 8, by which attention kernels load.
@@ -30,19 +31,30 @@ class Buckets:
     def shape(self, rows: int, tokens: int) -> tuple[int, int]:
         """Rows and width that are computed for so many items, the longest with so many tokens."""
         width = self.width(tokens)
-        counts = self._row_counts(width) if width in self.widths() else []
-        return next((count for count in counts if count >= rows), rows), width
+        if width not in self.widths():
+            return rows, width
+        return next((count for count in self._row_counts(width) if count >= rows), rows), width
 
-    def widths(self) -> list[int]:
+    def widths(self) -> tuple[int, ...]:
         """All that there are up to the model's window."""
-        return sorted({min(width, self.max_tokens) for width in (*_WIDTHS, self.max_tokens)})
+        return _widths(self.max_tokens)
 
     def shapes(self) -> list[tuple[int, int]]:
         """All rows and widths of batches within `batch_tokens`."""
         return [(rows, width) for width in self.widths() for rows in self._row_counts(width)]
 
-    def _row_counts(self, width: int) -> list[int]:
-        """1, 2, 3, 4, 6, 8, 12 and so on, a third of them padding at most; the most last."""
-        most = max(1, self.batch_tokens // width)
-        steps = {count << power for power in range(most.bit_length()) for count in (2, 3)}
-        return [1, *sorted(step for step in steps if step < most), *[most][: most - 1]]
+    def _row_counts(self, width: int) -> tuple[int, ...]:
+        return _counts(max(1, self.batch_tokens // width))
+
+
+# Asked for with every batch.
+@cache
+def _widths(max_tokens: int) -> tuple[int, ...]:
+    return tuple(sorted({min(width, max_tokens) for width in (*_WIDTHS, max_tokens)}))
+
+
+@cache
+def _counts(most: int) -> tuple[int, ...]:
+    """1, 2, 3, 4, 6, 8, 12 and so on, a third of them padding at most; the most last."""
+    steps = {count << power for power in range(most.bit_length()) for count in (2, 3)}
+    return tuple(sorted({1, most, *(step for step in steps if step < most)}))

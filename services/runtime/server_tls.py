@@ -58,6 +58,9 @@ class ServerTls:
             if self.client_ca_file is not None:
                 made.load_verify_locations(self.client_ca_file)
                 made.verify_mode = ssl.CERT_REQUIRED
+                # Whoever resumed a session would not have to show a certificate again.
+                made.num_tickets = 0
+                made.options |= ssl.OP_NO_TICKET
         except OSError as error:  # SSLError is one
             raise FailedPrecondition(
                 f"cannot use the TLS files {self.certificate_file} and {self.key_file}: {error}",

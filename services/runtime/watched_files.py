@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-_State = tuple[int, int, int] | None
+_State = tuple[int, int, int, int] | None
 
 
 class WatchedFiles:
@@ -29,4 +29,5 @@ def _state(file: Path) -> _State:
         found = file.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    # The time of a change of rights, too: then a file may be read that could not be.
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

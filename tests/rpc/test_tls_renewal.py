@@ -1,6 +1,7 @@
 """TLS certificates that are renewed while processes run."""
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 
@@ -144,3 +145,52 @@ async def test_http_serves_the_renewed_certificate(secret: MountedSecret) -> Non
                     answer = await client.get(f"https://127.0.0.1:{port}/healthz")
                     assert answer.status_code == 200
                 secret.renew()
+
+
+async def test_http_refuses_who_was_certified_before(secret: MountedSecret) -> None:
+    async with serving_tiers(EmbedderDouble(), RetrieverDouble()) as (embedder, retriever):
+        asked = GatewaySettings(
+            port=0,
+            metrics_port=None,
+            http_port=0,
+            embedder_address=embedder,
+            retriever_addresses=(retriever,),
+            tls_certificate_file=secret.certificate,
+            tls_key_file=secret.key,
+            tls_client_ca_file=secret.authority,
+        )
+        async with serve("gateway", asked, wire) as server:
+            port = server.beside[0].port
+            caller = calling(secret)
+            before, session = await asyncio.to_thread(visit, port, caller)
+            assert before.startswith(b"HTTP/1.1 200")
+            secret.renew()
+            caller.load_verify_locations(secret.authority)
+            # Of its session, too, nothing is left.
+            for resumed in (None, session):
+                with pytest.raises(OSError):
+                    await asyncio.to_thread(visit, port, caller, resumed)
+            after, _ = await asyncio.to_thread(visit, port, calling(secret))
+            assert after.startswith(b"HTTP/1.1 200")
+
+
+def calling(secret: MountedSecret) -> ssl.SSLContext:
+    """Of a caller with the certificate of now."""
+    made = ssl.create_default_context(cafile=secret.authority)
+    made.load_cert_chain(secret.certificate, secret.key)
+    return made
+
+
+def visit(
+    port: int, caller: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[bytes, ssl.SSLSession | None]:
+    """What HTTP answers, and the session. Raises OSError for whoever is refused."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as raw,
+        caller.wrap_socket(raw, server_hostname="127.0.0.1", session=session) as connection,
+    ):
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = connection.recv(4096)
+        if not answer:
+            raise ConnectionResetError("nothing was answered")
+        return answer, connection.session

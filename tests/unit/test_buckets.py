@@ -19,7 +19,7 @@ def test_no_row_is_wider_than_the_window_of_the_model() -> None:
     assert buckets.shape(1, 97) == (1, 100)
     # What is longer all the same is computed as it is.
     assert buckets.shape(1, 120) == (1, 120)
-    assert buckets.widths()[-2:] == [96, 100]
+    assert buckets.widths()[-2:] == (96, 100)
 
 
 def test_rows_of_small_batches_are_rounded_up_to_few_counts() -> None:

@@ -88,6 +88,13 @@ def test_whether_a_text_may_be_absent_is_told_by_the_rest_of_the_request() -> No
             known.get(request("where", like=like))
 
 
+def test_a_text_is_not_kept() -> None:
+    first = known_requests().get(request("secret " * 1_000))
+    assert first.query.text.startswith("secret")
+    assert b"secret" not in first._shape._request.SerializeToString()
+    assert "secret" not in first._shape.query.text
+
+
 def test_a_large_request_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     known = known_requests()
     tokens = ["token" * 200] * 5
