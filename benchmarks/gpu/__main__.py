@@ -10,6 +10,7 @@ in fp16: texts a second at 32 a message and at one, and a short query alone. The
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 
@@ -38,6 +39,8 @@ def main() -> None:
     scale = SHORT if parser.parse_args().short else Scale()
     if not torch.cuda.is_available():
         sys.exit("there is no GPU that torch can use: run this where there is one")
+    if importlib.util.find_spec("pynvml") is None:
+        sys.exit("what tells how busy the GPU is, is not installed; run: pip install nvidia-ml-py")
     settings = EmbedderSettings()
     folder = model_folder(ModelSource(settings.model, settings.model_revision))
     texts = load_texts()

@@ -1,9 +1,9 @@
 """How much of the time the GPU computes."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from statistics import fmean
+import time
+from collections.abc import Callable
+from statistics import fmean, median
 
 import torch
 
@@ -12,29 +12,24 @@ _SAMPLE_SECONDS = 0.05
 _FIRST_SAMPLES = 4
 
 
-class Busy:
-    """Samples the GPU's utilization while it is watched: the share of time that kernels ran."""
+def busy_while(seconds: float, run: Callable[[], float]) -> tuple[float, float]:
+    """The median of what `run` gives, again and again for so long, at least half a second, and the
+    share of the time that kernels ran on the GPU."""
+    found: list[float] = []
+    samples: list[float] = []
+    ended = threading.Event()
 
-    def __init__(self) -> None:
-        self._samples: list[float] = []
-        self._ended = threading.Event()
+    def watch() -> None:
+        while not ended.wait(_SAMPLE_SECONDS):
+            samples.append(torch.cuda.utilization() / 100)
 
-    @property
-    def share(self) -> float:
-        """Of the time that it was watched; at least half a second."""
-        return fmean(self._samples[_FIRST_SAMPLES:])
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Samples while it is open."""
-        watch = threading.Thread(target=self._watch, daemon=True)
-        watch.start()
-        try:
-            yield
-        finally:
-            self._ended.set()
-            watch.join()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(_SAMPLE_SECONDS):
-            self._samples.append(torch.cuda.utilization() / 100)
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        ends = time.perf_counter() + seconds
+        while not found or time.perf_counter() < ends:
+            found.append(run())
+    finally:
+        ended.set()
+        watching.join()
+    return median(found), fmean(samples[_FIRST_SAMPLES:])

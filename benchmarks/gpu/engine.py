@@ -1,7 +1,8 @@
 """The engine on the GPU, and sentence-transformers in fp16 beside it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -11,10 +12,11 @@ from sentence_transformers import SentenceTransformer
 from benchmarks.embedder.engine import LocalEngine, encode, load_engine, min_cosine
 from benchmarks.embedder.peak import ModelArithmetic
 from benchmarks.embedder.texts import Texts, repeated
-from benchmarks.gpu.busy import Busy
+from benchmarks.gpu.busy import busy_while
 from benchmarks.gpu.scale import Scale
 from benchmarks.harness.command import Figures
 from services.embedder.settings import EmbedderSettings
+from services.inference.batch import TokenizedItem
 from services.inference.engine import Precision
 
 # Of these sentence-transformers has the better one: the first is its default.
@@ -38,8 +40,8 @@ def measure(folder: Path, precision: Precision, texts: Texts, scale: Scale) -> F
         engine.embed(some)
         rates, shares, ratios = [], [], []
         for turn in range(scale.turns):
-            runs, busy = _again_and_again(scale.seconds, lambda: engine.compute(items))  # noqa: B023
-            rates.append(sum(lengths) / runs)
+            rate, busy = busy_while(scale.seconds, partial(_tokens_per_second, engine, items))
+            rates.append(rate)
             shares.append(busy)
             slow = max(encode(reference, some, batch)[0] for batch in _ENCODE_BATCHES)
             ratios.append(engine.embed(some).texts_per_second / slow)
@@ -49,12 +51,11 @@ def measure(folder: Path, precision: Precision, texts: Texts, scale: Scale) -> F
                 f"engine {ratios[-1]:.2f} times that",
                 flush=True,
             )
-        rate = median(rates)
         flops = arithmetic.total_flops(lengths) / sum(lengths)
         figures |= {
-            f"{precision}_{kind}_tokens_per_second": rate,
+            f"{precision}_{kind}_tokens_per_second": median(rates),
             f"{precision}_{kind}_busy": median(shares),
-            f"{precision}_{kind}_of_peak": rate * flops / peak,
+            f"{precision}_{kind}_of_peak": median(rates) * flops / peak,
             f"{precision}_{kind}_over_st": median(ratios),
         }
     exact = SentenceTransformer(str(folder), device="cuda")
@@ -75,16 +76,10 @@ def _by_length(texts: Texts, count: int) -> dict[str, list[str]]:
     return {"short": repeated(texts.short, count), "long": repeated(windows, count // 4)}
 
 
-def _again_and_again(seconds: float, run: Callable[[], object]) -> tuple[float, float]:
-    """The median of the seconds of a run, and how much of the time the GPU was busy."""
-    found = []
-    busy = Busy()
-    with busy.watched():
-        ends = time.perf_counter() + seconds
-        while (started := time.perf_counter()) < ends:
-            run()
-            found.append(time.perf_counter() - started)
-    return median(found), busy.share
+def _tokens_per_second(engine: LocalEngine, items: Sequence[TokenizedItem]) -> float:
+    started = time.perf_counter()
+    engine.compute(items)
+    return sum(item.tokens for item in items) / (time.perf_counter() - started)
 
 
 def _peak_flops(dtype: torch.dtype) -> float:

@@ -13,7 +13,9 @@ class Scale:
     texts: int = 4096
     """Short ones at once, and a quarter as many long ones."""
     server_texts: int = 32_768
+    """Of mixed length, 32 a message; a quarter as many short ones, one a message."""
     calls: int = 300
+    """One after the other."""
 
 
 SHORT = Scale(turns=1, seconds=1.0, texts=1024, server_texts=2048, calls=50)

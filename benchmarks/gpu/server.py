@@ -1,14 +1,14 @@
 """An embedder on the GPU as callers see it."""
 
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from benchmarks.embedder.bench import EMBEDDER
 from benchmarks.embedder.client import single_seconds, texts_per_second
 from benchmarks.embedder.texts import Texts, messages, repeated
-from benchmarks.gpu.busy import Busy
+from benchmarks.gpu.busy import busy_while
 from benchmarks.gpu.scale import Scale
 from benchmarks.harness.callers import Callers
 from benchmarks.harness.command import Figures
@@ -16,7 +16,7 @@ from services.stack.stack import Stack
 
 _CALLERS = 4
 _MESSAGE_TEXTS = 32
-_IN_FLIGHT = 16
+_IN_FLIGHT = 64
 _SINGLE_IN_FLIGHT = 64
 
 
@@ -44,15 +44,13 @@ def measure(texts: Texts, scale: Scale) -> Figures:
 
         mixed = repeated(texts.mixed, scale.server_texts)
         short = repeated(texts.short, scale.server_texts // 4)
-        rate(mixed, _MESSAGE_TEXTS, 4 * _IN_FLIGHT)
+        rate(mixed, _MESSAGE_TEXTS, _IN_FLIGHT)
         found: dict[str, list[float]] = {}
         for turn in range(scale.turns):
-            busy = Busy()
-            started = time.perf_counter()
-            with busy.watched():
-                figures = {"server_texts_per_second": rate(mixed, _MESSAGE_TEXTS, 4 * _IN_FLIGHT)}
-            seconds = time.perf_counter() - started
-            figures["server_busy"] = busy.share if seconds > 1 else 0.0
+            texts_a_second, busy = busy_while(
+                scale.seconds, partial(rate, mixed, _MESSAGE_TEXTS, _IN_FLIGHT)
+            )
+            figures = {"server_texts_per_second": texts_a_second, "server_busy": busy}
             figures["server_single_calls_per_second"] = rate(short, 1, _SINGLE_IN_FLIGHT)
             alone = single_seconds(address, repeated(texts.short, scale.calls))
             figures["server_idle_ms"] = 1000 * median(alone)

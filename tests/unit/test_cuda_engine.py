@@ -24,19 +24,8 @@ from services.inference.source import ModelSource
 from services.inference.torch_engine import TorchEngine
 from sirdar.errors import FailedPrecondition
 from tests.model_shapes import SHAPES, save_shape
-from tests.small_model import save_tiny_model
 
 pytestmark = pytest.mark.usefixtures("convert_here")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 class CpuQueue:

@@ -38,11 +38,6 @@ RECIPE = Recipe("openvino")
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
 def tiny_cache(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder that has the tiny model converted already."""
     cache = tmp_path_factory.mktemp("cache")

@@ -23,19 +23,8 @@ from services.inference.parity import MIN_COSINE, compute_all, concordance, cosi
 from services.inference.source import ModelSource
 from sirdar.cli.main import app
 from sirdar.errors import FailedPrecondition, InvalidArgument
-from tests.small_model import save_tiny_model
 
 pytestmark = pytest.mark.usefixtures("convert_here")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 def options(

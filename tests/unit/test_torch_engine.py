@@ -12,19 +12,8 @@ from services.inference import starting, torch_engine
 from services.inference.engine import EngineName, Precision
 from services.inference.loading import EngineOptions, load_model
 from services.inference.source import ModelSource
-from tests.small_model import save_tiny_model
 
 pytestmark = pytest.mark.usefixtures("convert_here")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 def options(
