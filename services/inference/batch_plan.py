@@ -1,17 +1,12 @@
 """Which of the items that wait make the best batch with the one whose turn it is."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.inference.buckets import Buckets
 from services.inference.cost import CostModel
-from services.inference.packing import Packing
 
 # Items in one bucket differ by less than this in length.
 BUCKET_TOKENS = 8
-# Behind the rows of a packed batch each item has one as wide as the longest: their tokens
-# together are at most so many times those of a batch.
-_UNPACKED = 4
 
 Near = list[tuple[int, int]]
 """Buckets, the longest first, with how many items of each may be taken."""
@@ -29,9 +24,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many of which buckets ride with the first item, in the order of the batch."""
+    """Which items ride with the first one."""
 
     taken: list[tuple[int, int]]
+    """Their buckets and their places there, in the order of the batch."""
     full: bool
     """The budget ended it."""
     seconds: float
@@ -41,6 +37,11 @@ class Plan:
 def bucket_of(tokens: int) -> int:
     """The number of the bucket of items so long."""
     return (tokens - 1) // BUCKET_TOKENS
+
+
+def least_tokens(bucket: int) -> int:
+    """Of the items in a bucket."""
+    return bucket * BUCKET_TOKENS + 1
 
 
 def padded_plan(
@@ -83,7 +84,7 @@ def _of_width(
     most_seconds = (budget.seconds - cost.overhead_seconds) / row_seconds
     most = int(min(most_seconds, budget.padded_tokens / width))
     rows, tokens, full = 1, float(first_tokens), False
-    taken = []
+    taken: list[tuple[int, int]] = []
     for number, count in near:
         if not count:
             continue
@@ -97,68 +98,7 @@ def _of_width(
             break
         some = min(count, most - rows)
         full = some < count
-        taken.append((number, some))
+        taken += [(number, place) for place in range(some)]
         rows += some
         tokens += some * middle
     return Plan(taken, full, cost.seconds(rows, width), tokens)
-
-
-def packed_plan(
-    lengths: tuple[int, Near],
-    length: Callable[[int, int], int],
-    packing: Packing,
-    budget: Budget,
-    cost: CostModel,
-    usual: float,
-) -> Plan:
-    """Rows as wide as the first item needs, filled with the longest items that fit.
-
-    `length(bucket, place)`: tokens of an item. Of the counts of rows that the budget has room
-    for, the one that saves the most against `usual` seconds a token.
-    """
-    first_tokens, near = lengths
-    width = packing.width(first_tokens)
-    counts = [
-        rows
-        for rows in packing.row_counts(width)
-        if rows * width <= budget.padded_tokens and cost.seconds(1, rows * width) <= budget.seconds
-    ]
-    left = dict(near)
-    places = dict.fromkeys(left, 0)
-    packed, free, longest = [first_tokens], width - first_tokens, first_tokens
-    taken: list[tuple[int, int]] = []
-    ends = []
-    for _ in range(max(counts, default=1)):
-        while (number := _longest_that_fits(free, left, places, length)) is not None:
-            tokens = length(number, places[number])
-            longest = max(longest, tokens)
-            if (len(packed) + 1) * longest > _UNPACKED * packing.batch_tokens:
-                left = {}
-                break
-            packed.append(tokens)
-            taken.append((number, 1))
-            free -= tokens
-            places[number] += 1
-            left[number] -= 1
-        ends.append(len(packed))
-        free = width
-        if not any(left.values()):
-            break
-
-    def plan(items: int) -> Plan:
-        rows, wide = packing.shape(packed[:items])
-        seconds = cost.seconds(items, rows * wide / items)
-        return Plan(taken[: items - 1], any(left.values()), seconds, sum(packed[:items]))
-
-    fewer = {ends[rows - 1] for rows in counts if rows <= len(ends)} | {ends[-1]}
-    return max(map(plan, fewer), key=lambda plan: usual * plan.tokens - plan.seconds)
-
-
-def _longest_that_fits(
-    free: int, left: dict[int, int], places: dict[int, int], length: Callable[[int, int], int]
-) -> int | None:
-    """The bucket of the longest item that is left and has room; within a bucket by their turn."""
-    for number in range(bucket_of(free), -1, -1):
-        if left.get(number, 0) and length(number, places[number]) <= free:
-            return number
-    return None

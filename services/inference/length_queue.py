@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.inference.batch_plan import Budget, bucket_of, packed_plan, padded_plan
+from services.inference.batch_plan import Budget, bucket_of, padded_plan
 from services.inference.buckets import Buckets
 from services.inference.cost import CostModel
+from services.inference.packed_plan import packed_plan
 from services.inference.packing import Packing
 from services.inference.work import Job, Waiting
 
@@ -135,10 +136,10 @@ class LengthQueue:
             plan = packed_plan(lengths, self._length, layout, budget, cost, usual)
         else:
             plan = padded_plan(lengths, layout, budget, cost, usual)
-        batch = [first]
-        for number, count in plan.taken:
-            batch += self._buckets[number][:count]
-            del self._buckets[number][:count]
+        batch = [first, *(self._buckets[number][place] for number, place in plan.taken)]
+        # From the back, so that places stay what they are.
+        for number, place in sorted(plan.taken, reverse=True):
+            del self._buckets[number][place]
         for number in {bucket_of(entry.tokens) for entry in batch}:
             if not self._buckets[number]:
                 del self._buckets[number]

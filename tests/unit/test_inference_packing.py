@@ -1,6 +1,7 @@
 """Several items in a row: few shapes, little padding, and nobody sees a neighbour."""
 
 import asyncio
+import itertools
 import random
 
 import numpy as np
@@ -11,6 +12,7 @@ from services.inference.batch import PackedBatch, TokenBatch, TokenizedItem
 from services.inference.batch_plan import Budget
 from services.inference.engine import EngineInfo
 from services.inference.length_queue import Closed, LengthQueue
+from services.inference.packed_plan import fullest
 from services.inference.packing import Packing
 from services.inference.parity import compute_all
 from services.inference.work import Job, Waiting
@@ -116,11 +118,34 @@ async def test_full_batches_of_mixed_texts_have_hardly_any_padding_and_all_are_s
         tokens, padded = tokens + sum(packed), padded + rows * width
         shapes.add((rows, width))
         seen += [entry.index for entry in batch]
-    assert tokens / padded > 0.96
+    assert tokens / padded > 0.98
     assert len(shapes) <= 4
     while queue.items:
         seen += [entry.index for entry in queue.seal(ROOM, cost, PACKING)[0]]
     assert sorted(seen) == list(range(len(lengths)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_row_is_as_full_as_any_choice_makes_it(seed: int) -> None:
+    draw = random.Random(seed)
+    lengths = [draw.randint(3, 60) for _ in range(10)]
+    free = draw.randint(1, 200)
+    sums = [
+        sum(chosen)
+        for count in range(len(lengths) + 1)
+        for chosen in itertools.combinations(lengths, count)
+    ]
+    chosen = fullest(free, lengths)
+    assert sum(lengths[at] for at in chosen) == max(one for one in sums if one <= free)
+    assert chosen == sorted(set(chosen))
+
+
+def test_what_comes_first_fills_a_row_rather_than_others() -> None:
+    assert fullest(128, [64, 64, 60, 60, 8]) == [0, 1]
+    # The two longest leave a gap that nothing fills.
+    assert fullest(128, [100, 70, 58, 20]) == [1, 2]
+    assert fullest(10, [11, 12]) == []
+    assert fullest(0, [1]) == []
 
 
 async def test_a_batch_takes_as_many_rows_as_its_budget_has_room_for() -> None:
@@ -160,7 +185,7 @@ async def test_items_that_were_packed_never_need_more_rows_without_some_of_them(
 async def test_one_long_item_with_hundreds_of_short_ones_is_not_unpacked_to_megabytes() -> None:
     queue = waiting([240, *[6] * 400])
     batch, _ = queue.seal(ROOM, FixedCost(), PACKING)
-    assert len(batch) * 240 <= 4 * 768
+    assert 3 <= len(batch) <= 4 * 768 // 240
 
 
 def test_batches_of_what_is_all_there_are_full_and_hold_everything_once() -> None:
