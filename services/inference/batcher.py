@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 
@@ -22,12 +23,12 @@ from services.inference.admission import Admission, QueueLimits, admit
 from services.inference.batch import TokenizedItem
 from services.inference.cost import CostModel
 from services.inference.engine import Engine, EngineOutOfMemory
-from services.inference.engine_threads import ComputedBatch, EngineThreads
+from services.inference.engine_threads import ComputedBatch, EngineThreads, Outcome
 from services.inference.lane import Lane
 from services.inference.metrics import OUT_OF_MEMORY, STREAMS
 from services.inference.turns import Turns
 from services.inference.work import BatchedRows, Job, Priority, Waiting, Work
-from sirdar.errors import Internal, InvalidArgument, ResourceExhausted, Unavailable
+from sirdar.errors import Internal, InvalidArgument, ResourceExhausted, SirdarError, Unavailable
 
 __all__ = ["BatchedRows", "Batcher", "Priority", "QueueLimits", "Work"]
 
@@ -65,6 +66,7 @@ class Batcher:
             lane.metrics.queued_seconds.set_function(partial(self._turns.queued_seconds, lane))
 
     async def __aenter__(self) -> "Batcher":
+        self._threads.start()
         self._tasks = [
             asyncio.create_task(self._serve(stream), name=f"engine stream {stream}")
             for stream in range(self._engine.info.streams)
@@ -155,104 +157,138 @@ class Batcher:
         return BatchedRows(rows, job.failures, frozenset(job.dropped))
 
     async def _serve(self, stream: int) -> None:
-        """Feeds one stream of the engine, for ever."""
+        """Feeds one stream of the engine, for ever; gives out a batch while it is at the next."""
+        done: tuple[_Batch, ComputedBatch] | None = None
         while True:
-            if (seconds := self._turns.held_back_seconds()) > 0:
-                self._arrived.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(seconds):
-                        await self._arrived.wait()
+            held_back = self._turns.held_back_seconds()
+            batch = None if held_back > 0 else self._begin(stream)
+            if done is not None:
+                self._give_out(*done)
+                done = None
+                if batch is None:
+                    # Some of it may have to be computed again.
+                    continue
+            if batch is not None:
+                done = await self._finish(batch, stream)
                 continue
-            try:
-                lane, batch = self._turns.seal()
-            except Exception as error:
-                log.error("the batcher failed on its queue", exc_info=error)
-                for broken in self._lanes.values():
-                    broken.abandon(Internal("the batcher failed on its queue"))
-                continue
-            if not batch:
-                self._arrived.clear()
-                await self._arrived.wait()
-                continue
-            try:
-                await self._compute(lane, batch, stream)
-            except asyncio.CancelledError:
-                for entry in batch:
-                    entry.job.fail(_unloading())
-                raise
-            except Exception as error:
-                log.error("the batcher failed on a batch", exc_info=error)
-                for entry in batch:
-                    entry.job.fail(Internal("the batcher failed on the batch of this request"))
-            finally:
-                self._turns.end(stream)
-                # What was held back may go.
-                self._arrived.set()
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(held_back or None):
+                    await self._arrived.wait()
 
-    async def _compute(self, lane: Lane, batch: list[Waiting], stream: int) -> None:
-        """Runs a batch; one that fails is halved, until the guilty items are alone."""
-        items = [entry.item for entry in batch]
-        width = self._turns.width(batch)
-        self._turns.begin(stream, lane, len(items), width)
+    def _begin(self, stream: int) -> "_Batch | None":
+        """Seals a batch and hands it to the engine; None when nothing waits."""
         try:
-            computed = await self._threads.run(items, stream)
-        except EngineOutOfMemory:
-            self._out_of_memory.inc()
-            self._turns.budget.shrink(round(len(items) * width))
-            if len(batch) == 1:
-                lane.metrics.failed.inc()
-                batch[0].fail(_no_memory(items[0].tokens))
-                return
-            self._halve(lane, batch)
+            lane, entries = self._turns.seal()
         except Exception as error:
-            if len(batch) > 1:
-                self._halve(lane, batch)
-                return
-            log.error("the model failed on one item", tokens=items[0].tokens, exc_info=error)
-            lane.metrics.failed.inc()
-            batch[0].fail(Internal(f"the model failed: {error}", reason="MODEL_FAILED"))
-            # An item that nothing can be made of says nothing of the engine.
-            if not await self._threads.works(stream):
-                now = time.monotonic()
-                self._failing = (self._failing[0] if self._failing else now, now)
-        else:
-            self._failing = None
+            log.error("the batcher failed on its queue", exc_info=error)
+            for broken in self._lanes.values():
+                broken.abandon(Internal("the batcher failed on its queue"))
+            return None
+        if not entries:
+            return None
+        items = [entry.item for entry in entries]
+        width = self._turns.width(entries)
+        self._turns.begin(stream, lane, len(items), width)
+        return _Batch(lane, entries, items, width, self._threads.run(items, stream))
+
+    async def _finish(self, batch: "_Batch", stream: int) -> "tuple[_Batch, ComputedBatch] | None":
+        """What the engine made of a batch; of one that failed nothing is left to give out."""
+        try:
+            outcome = await batch.outcome
+            if isinstance(outcome, ComputedBatch):
+                return batch, outcome
+            await self._isolate(batch, outcome, stream)
+        except asyncio.CancelledError:
+            batch.fail(_unloading())
+            raise
+        except Exception as error:
+            log.error("the batcher failed on a batch", exc_info=error)
+            batch.fail(Internal("the batcher failed on the batch of this request"))
+        finally:
+            self._turns.end(stream)
+            # What was held back may go.
+            self._arrived.set()
+        return None
+
+    async def _isolate(self, batch: "_Batch", error: Exception, stream: int) -> None:
+        """Halves a batch that failed, until the guilty items are alone."""
+        lane, entries = batch.lane, batch.entries
+        no_memory = isinstance(error, EngineOutOfMemory)
+        if no_memory:
+            self._out_of_memory.inc()
+            self._turns.budget.shrink(round(len(entries) * batch.width))
+        if len(entries) > 1:
+            # Before what else waits in the lane.
+            half = len(entries) // 2
+            lane.retries.extend((entries[:half], entries[half:]))
+            return
+        lane.metrics.failed.inc()
+        (entry,) = entries
+        if no_memory:
+            entry.fail(_no_memory(entry.tokens))
+            return
+        log.error("the model failed on one item", tokens=entry.tokens, exc_info=error)
+        entry.fail(Internal(f"the model failed: {error}", reason="MODEL_FAILED"))
+        # An item that nothing can be made of says nothing of the engine.
+        if not await self._threads.works(stream):
+            now = time.monotonic()
+            self._failing = (self._failing[0] if self._failing else now, now)
+
+    def _give_out(self, batch: "_Batch", computed: ComputedBatch) -> None:
+        """Answers what was computed, and learns from it."""
+        lane = batch.lane
+        self._failing = None
+        try:
             # First of all: somebody waits for it.
-            suspects = _answer(lane, batch, computed, shared=bool(self._engine.info.packing))
+            suspects = _answer(batch, computed, shared=bool(self._engine.info.packing))
             if suspects:
                 lane.retries.extend([entry] for entry in suspects)
                 self._arrived.set()
             self._turns.budget.recover()
-            self._cost.observe(len(items), width, computed.seconds)
-            lane.metrics.count_batch(items, width, computed.seconds)
-
-    def _halve(self, lane: Lane, batch: list[Waiting]) -> None:
-        """To be computed in two parts, before what else waits in the lane."""
-        half = len(batch) // 2
-        lane.retries.extend((batch[:half], batch[half:]))
-        self._arrived.set()
+            self._cost.observe(len(batch.items), batch.width, computed.seconds)
+            lane.metrics.count_batch(batch.items, batch.width, computed.seconds)
+        except Exception as error:
+            log.error("the batcher failed on a batch", exc_info=error)
+            batch.fail(Internal("the batcher failed on the batch of this request"))
 
 
-def _answer(
-    lane: Lane, batch: list[Waiting], computed: ComputedBatch, *, shared: bool
-) -> list[Waiting]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    """What a stream of the engine is at."""
+
+    lane: Lane
+    entries: list[Waiting]
+    items: list[TokenizedItem]
+    width: float
+    """Tokens that are computed for an item."""
+    outcome: asyncio.Future[Outcome]
+
+    def fail(self, error: SirdarError) -> None:
+        """All of its requests."""
+        for entry in self.entries:
+            entry.job.fail(error)
+
+
+def _answer(batch: _Batch, computed: ComputedBatch, *, shared: bool) -> list[Waiting]:
     """Gives the rows out; those to compute again alone: NaN spreads in `shared` rows."""
+    metrics = batch.lane.metrics
     wasted = 0
     suspects = []
-    for entry, row, good in zip(batch, computed.rows, computed.finite, strict=True):
+    for entry, row, good in zip(batch.entries, computed.rows, computed.finite, strict=True):
         if entry.job.done.done():
             wasted += entry.tokens
         elif good:
             entry.answer(row)
-        elif shared and len(batch) > 1:
+        elif shared and len(batch.entries) > 1:
             suspects.append(entry)
         else:
-            lane.metrics.failed.inc()
+            metrics.failed.inc()
             entry.fail(
                 Internal("the model answered NaN or infinity", reason="MODEL_OUTPUT_NOT_FINITE")
             )
     if wasted:
-        lane.metrics.wasted_tokens.inc(wasted)
+        metrics.wasted_tokens.inc(wasted)
     return suspects
 
 
