@@ -1,19 +1,15 @@
 """Words over gRPC: lexical candidates beside dense ones, fresh, live, and none where they fail."""
 
 import asyncio
-import re
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 
-from services.retriever.lexical.index import LexicalIndex
-from sirdar.errors import InvalidArgument, ResourceExhausted, Unimplemented
+from sirdar.errors import InvalidArgument, Unimplemented
 from sirdar.v1 import collection_pb2, common_pb2
 from sirdar.v1 import retriever_pb2 as pb
+from tests.rpc.lexical_calls import answer, found, said, words_request
 from tests.rpc.retriever_calls import (
     FINGERPRINT,
     Stub,
@@ -33,44 +29,6 @@ async def stub(tmp_path: Path) -> AsyncIterator[Stub]:
     async with retriever(tmp_path) as stub:
         await create(stub)
         yield stub
-
-
-def said(document_id: str, *passages: str) -> pb.DocumentWrite:
-    """A document of these passages; its title has no word of them."""
-    text = " ".join(passages)
-    spans, at = [], 0
-    for passage in passages:
-        spans.append((at, at + len(passage)))
-        at += len(passage) + 1
-    return document_write(document_id, text, spans=spans)
-
-
-def words_request(*texts: str, **changed: Any) -> pb.SearchPassagesRequest:
-    values: dict[str, Any] = {
-        "collection": "books",
-        "candidates": 10,
-        "queries": [pb.PassageQuery(lexical=text) for text in texts],
-        "consistency": common_pb2.CONSISTENCY_STRONG,
-    }
-    return pb.SearchPassagesRequest(**(values | changed))
-
-
-async def answer(stub: Stub, request: pb.SearchPassagesRequest) -> list[list[tuple[str, int]]]:
-    """Document and passage of each query's lexical candidates."""
-    response = await stub.SearchPassages(request)
-    assert not response.missing_lexical_shards
-    return [
-        [
-            (result.passages[item.passage].document_id, result.passages[item.passage].index)
-            for item in result.lexical
-        ]
-        for result in response.results
-    ]
-
-
-async def found(stub: Stub, text: str, **changed: Any) -> list[str]:
-    (candidates,) = await answer(stub, words_request(text, **changed))
-    return [document_id for document_id, _ in candidates]
 
 
 async def status(stub: Stub) -> list[pb.ShardStatus]:
@@ -304,132 +262,3 @@ async def test_a_collection_may_have_no_lexical_index(stub: Stub) -> None:
 async def test_a_query_of_too_many_characters_is_refused(stub: Stub) -> None:
     error = await refusal(stub.SearchPassages(words_request("ok", "a" * 32_769)))
     assert field_of(error) == "queries[1].lexical"
-
-
-async def test_a_deleted_collection_leaves_no_file(tmp_path: Path) -> None:
-    async with retriever(tmp_path) as stub:
-        await create(stub)
-        await write(stub, said("a", "apple"))
-        assert await found(stub, "apple") == ["a"]
-        assert list((tmp_path / "segments").glob("*/*/lexical/meta.json"))
-        await stub.DeleteCollection(pb.RetrieverServiceDeleteCollectionRequest(name="books"))
-        assert list((tmp_path / "segments").glob("*")) == []
-        await create(stub)
-        assert await found(stub, "apple") == []
-
-
-async def test_writes_far_ahead_of_their_words_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with retriever(tmp_path, max_lexical_behind=1000) as stub:
-        await create(stub, shards=1)
-
-        def stall(*_: object) -> None:
-            raise OSError("no space left on device")
-
-        monkeypatch.setattr("services.retriever.lexical.index.LexicalIndex.open_writer", stall)
-        writes = [said(f"d{at}", "apple") for at in range(500)]
-        await write(stub, *writes)
-        await write(stub, *writes)
-        request = pb.WriteDocumentsRequest(
-            collection="books", writes=writes[:1], fingerprint=FINGERPRINT
-        )
-        error = await refusal(stub.WriteDocuments(request))
-        assert isinstance(error, ResourceExhausted)
-        assert error.reason == "LEXICAL_BEHIND"
-        assert error.retry_after is not None
-        monkeypatch.undo()
-        # The failure is tried again after a second; then what was missed is read from the store.
-        assert len(await found(stub, "apple")) == 10
-        await write(stub, *writes[:1])
-
-
-async def test_words_are_built_again_after_a_commit_that_failed(
-    stub: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """tantivy loses some of what it has, sometimes, when the disk is full in the midst of one."""
-    await write(stub, said("a", "apple"))
-    assert await found(stub, "apple") == ["a"]
-    rebuilt = "sirdar_retriever_lexical_rebuilds_total"
-    before = REGISTRY.get_sample_value(rebuilt) or 0.0
-    commit = LexicalIndex.commit
-    failures: list[Path] = []
-
-    def full_disk(self: LexicalIndex) -> None:
-        commit(self)
-        if not failures:
-            failures.append(self.path)
-            raise ValueError("No space left on device")
-
-    monkeypatch.setattr(LexicalIndex, "commit", full_disk)
-    await write(stub, said("b", "apple"))
-    assert await caught_up(stub) == ["a", "b"]
-    assert len(failures) == 1
-    assert REGISTRY.get_sample_value(rebuilt) == before + 1
-
-
-@pytest.fixture
-async def words_folder(tmp_path: Path) -> Path:
-    """Of a retriever that is closed again, in `tmp_path`; documents a and b had the word."""
-    async with retriever(tmp_path) as stub:
-        await create(stub, shards=1)
-        await write(stub, said("a", "apple"), said("b", "apple"))
-        await stub.DeleteDocuments(
-            pb.RetrieverServiceDeleteDocumentsRequest(collection="books", document_ids=["b"])
-        )
-        assert await found(stub, "apple") == ["a"]
-    (folder,) = (tmp_path / "segments").glob("*/*/lexical")
-    return folder
-
-
-async def caught_up(stub: Stub) -> list[str]:
-    """What has the word when all words are searched."""
-    for _ in range(600):
-        response = await stub.SearchPassages(words_request("apple"))
-        if not response.missing_lexical_shards:
-            break
-        await asyncio.sleep(0.05)
-    return sorted(await found(stub, "apple"))
-
-
-@pytest.mark.parametrize("lost", ["", "meta.json", "sirdar.json"])
-async def test_lost_words_come_from_the_store_again(
-    tmp_path: Path, words_folder: Path, lost: str
-) -> None:
-    if lost:
-        (words_folder / lost).unlink()
-    else:
-        shutil.rmtree(words_folder)
-    async with retriever(tmp_path) as stub:
-        await write(stub, said("c", "apple"))
-        assert await caught_up(stub) == ["a", "c"]
-
-
-@pytest.mark.parametrize("writes", [False, True])
-async def test_a_damaged_description_of_words_is_mended(
-    tmp_path: Path, words_folder: Path, *, writes: bool
-) -> None:
-    """It has no checksum: it is still JSON, but of another index."""
-    meta = words_folder / "meta.json"
-    meta.write_text(meta.read_text().replace('"words"', '"wordt"'))
-    async with retriever(tmp_path) as stub:
-        if writes:
-            await write(stub, said("c", "apple"))
-        assert await caught_up(stub) == (["a", "c"] if writes else ["a"])
-
-
-async def test_words_that_claim_to_be_newer_than_they_are_are_built_again(
-    tmp_path: Path, words_folder: Path
-) -> None:
-    """Without its checksum the changed manifest would pass, and document c never be found."""
-    old = shutil.copytree(words_folder, tmp_path / "old")
-    async with retriever(tmp_path) as stub:
-        await write(stub, said("c", "apple"))
-        assert await found(stub, "apple") == ["a", "c"]
-    (newer,) = re.findall(rb'"covered_seq":\d+', (words_folder / "sirdar.json").read_bytes())
-    shutil.rmtree(words_folder)
-    old.rename(words_folder)
-    manifest = words_folder / "sirdar.json"
-    manifest.write_bytes(re.sub(rb'"covered_seq":\d+', newer, manifest.read_bytes()))
-    async with retriever(tmp_path) as stub:
-        assert await caught_up(stub) == ["a", "c"]

@@ -18,7 +18,7 @@ from services.inference.parity import compute_all
 from services.inference.work import Job, Waiting
 from sirdar.errors import Internal
 from tests.small_model import minilm
-from tests.unit.test_inference_batcher import (
+from tests.unit.gated_engine import (
     INTERACTIVE,
     NOT_A_NUMBER,
     FixedCost,
