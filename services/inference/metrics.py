@@ -103,7 +103,8 @@ class ClassMetrics:
         self.busy_seconds.inc(seconds)
         self.items.inc(len(items))
         self.tokens.inc(tokens)
-        self.padding.inc(len(items) * width - tokens)
+        # Of rows that are quite full the product may be a rounding error less.
+        self.padding.inc(max(0.0, len(items) * width - tokens))
         truncated = sum(1 for item in items if item.truncated)
         if truncated:
             self.truncated.inc(truncated)

@@ -25,6 +25,7 @@ from tests.unit.gated_engine import (
     GatedEngine,
     busy,
     item,
+    metric,
     queued,
     running,
     submit,
@@ -199,6 +200,24 @@ def test_batches_of_what_is_all_there_are_full_and_hold_everything_once() -> Non
         padded += rows * width
     assert sum(lengths) / padded > 0.95
     assert PACKING.batches([]) == []
+
+
+async def test_rows_without_any_padding_are_counted_and_answered() -> None:
+    """49 items of 256 / 49 tokens in the mean make less than 256 in floating point."""
+    lengths = [5] * 38 + [6] * 11 + [200]
+    engine = SpreadingEngine()
+    async with running(engine) as batcher:
+        first = await busy(engine, batcher)
+        task = submit(batcher, *[item(at + 2, tokens) for at, tokens in enumerate(lengths)])
+        await queued(batcher)
+        padding = metric("padding_tokens_total")
+        engine.gate.set()
+        result = await task
+        await first
+    assert [len(batch) for batch in engine.batches] == [1, 49, 1]
+    assert result.rows[:, 0].tolist() == list(range(2, 52))
+    # Of the first, in a row of 16, and of the last, in one of 256.
+    assert metric("padding_tokens_total") == padding + 8 + 56
 
 
 async def test_an_item_that_is_no_number_fails_alone_though_it_shared_its_row() -> None:
