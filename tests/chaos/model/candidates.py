@@ -20,19 +20,20 @@ class Passages:
     """Passages that a search may find, by what their documents may have been.
 
     `certain`: those of documents that were in one state all along. `uncertain`: how many
-    others there may have been.
+    others there may have been. What was replaced between the search and the reading of its
+    text leaves its place empty: so many candidates may be too few.
     """
 
     def __init__(self, documents: Mapping[str, States], similarity: int) -> None:
         self.documents = documents
         self.similarity = similarity
-        self.uncertain = 0
+        self._uncertain: list[State] = []
         self.certain: list[_Place] = []
         self.certain_states: list[State] = []
         vectors: list[NDArray[np.float32]] = [np.empty((0, content.DIMENSIONS), np.float32)]
         for document, states in documents.items():
             if len(states) != 1:
-                self.uncertain += sum(state.passages for state in states)
+                self._uncertain.extend(states)
                 continue
             (state,) = states
             if state.content is not None:
@@ -40,6 +41,19 @@ class Passages:
                 self.certain_states.extend([state] * state.passages)
                 vectors.append(content.stored_vectors(state.content, similarity))
         self._vectors = np.concatenate(vectors)
+
+    @property
+    def uncertain(self) -> int:
+        return sum(state.passages for state in self._uncertain)
+
+    def uncertain_with(self, words: set[str]) -> int:
+        """Those that have one of the words."""
+        return sum(
+            bool(words & content.content(state.content).words(index))
+            for state in self._uncertain
+            if state.content is not None
+            for index in range(state.passages)
+        )
 
     def certain_scores(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
         scores: NDArray[np.float32] = self._vectors @ query
@@ -73,7 +87,6 @@ def check_dense(
         vector = content.stored_vectors(state.content, passages.similarity)[index]
         if not np.isclose(score, vector @ query, rtol=_TOLERANCE, atol=_TOLERANCE):
             raise Violation(f"{where}: scored {score}, but it is {vector @ query}")
-    # What was replaced between the search and the reading of its text leaves its place empty.
     full = len(scores) == k or k <= len(scores) + passages.uncertain
     last = scores[-1] if scores else np.inf
     floor = last + _TOLERANCE * max(1.0, abs(last)) if full else -np.inf
@@ -104,8 +117,7 @@ def check_lexical(
         assert state.content is not None
         if not asked & content.content(state.content).words(index):
             raise Violation(f"{where}: {document}/{index} has none of {words!r}")
-    # As with vectors: what was replaced before its text was read leaves its place empty.
-    if not complete or len(found) + passages.uncertain >= k:
+    if not complete or len(found) + passages.uncertain_with(asked) >= k:
         return
     for (document, index), state in zip(passages.certain, passages.certain_states, strict=True):
         assert state.content is not None
