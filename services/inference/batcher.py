@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 
@@ -23,12 +22,13 @@ from services.inference.admission import Admission, QueueLimits, admit
 from services.inference.batch import TokenizedItem
 from services.inference.cost import CostModel
 from services.inference.engine import Engine, EngineOutOfMemory
-from services.inference.engine_threads import ComputedBatch, EngineThreads, Outcome
+from services.inference.engine_threads import ComputedBatch, EngineThreads
 from services.inference.lane import Lane
 from services.inference.metrics import OUT_OF_MEMORY, STREAMS
+from services.inference.sealed_batch import SealedBatch
 from services.inference.turns import Turns
 from services.inference.work import BatchedRows, Job, Priority, Waiting, Work
-from sirdar.errors import Internal, InvalidArgument, ResourceExhausted, SirdarError, Unavailable
+from sirdar.errors import Internal, InvalidArgument, ResourceExhausted, Unavailable
 
 __all__ = ["BatchedRows", "Batcher", "Priority", "QueueLimits", "Work"]
 
@@ -158,7 +158,7 @@ class Batcher:
 
     async def _serve(self, stream: int) -> None:
         """Feeds one stream of the engine, for ever; gives out a batch while it is at the next."""
-        done: tuple[_Batch, ComputedBatch] | None = None
+        done: tuple[SealedBatch, ComputedBatch] | None = None
         while True:
             held_back = self._turns.held_back_seconds()
             batch = None if held_back > 0 else self._begin(stream)
@@ -176,7 +176,7 @@ class Batcher:
                 async with asyncio.timeout(held_back or None):
                     await self._arrived.wait()
 
-    def _begin(self, stream: int) -> "_Batch | None":
+    def _begin(self, stream: int) -> SealedBatch | None:
         """Seals a batch and hands it to the engine; None when nothing waits."""
         try:
             lane, entries = self._turns.seal()
@@ -190,28 +190,28 @@ class Batcher:
         items = [entry.item for entry in entries]
         width = self._turns.width(entries)
         self._turns.begin(stream, lane, len(items), width)
-        return _Batch(lane, entries, items, width, self._threads.run(items, stream))
+        return SealedBatch(lane, entries, items, width, self._threads.run(items, stream))
 
-    async def _finish(self, batch: "_Batch", stream: int) -> "tuple[_Batch, ComputedBatch] | None":
+    async def _finish(
+        self, batch: SealedBatch, stream: int
+    ) -> tuple[SealedBatch, ComputedBatch] | None:
         """What the engine made of a batch; of one that failed nothing is left to give out."""
         try:
             outcome = await batch.outcome
             if isinstance(outcome, ComputedBatch):
                 return batch, outcome
-            await self._isolate(batch, outcome, stream)
+            with batch.pays():
+                await self._isolate(batch, outcome, stream)
         except asyncio.CancelledError:
             batch.fail(_unloading())
             raise
-        except Exception as error:
-            log.error("the batcher failed on a batch", exc_info=error)
-            batch.fail(Internal("the batcher failed on the batch of this request"))
         finally:
             self._turns.end(stream)
             # What was held back may go.
             self._arrived.set()
         return None
 
-    async def _isolate(self, batch: "_Batch", error: Exception, stream: int) -> None:
+    async def _isolate(self, batch: SealedBatch, error: BaseException, stream: int) -> None:
         """Halves a batch that failed, until the guilty items are alone."""
         lane, entries = batch.lane, batch.entries
         no_memory = isinstance(error, EngineOutOfMemory)
@@ -235,61 +235,18 @@ class Batcher:
             now = time.monotonic()
             self._failing = (self._failing[0] if self._failing else now, now)
 
-    def _give_out(self, batch: "_Batch", computed: ComputedBatch) -> None:
+    def _give_out(self, batch: SealedBatch, computed: ComputedBatch) -> None:
         """Answers what was computed, and learns from it."""
-        lane = batch.lane
         self._failing = None
-        try:
+        with batch.pays():
             # First of all: somebody waits for it.
-            suspects = _answer(batch, computed, shared=bool(self._engine.info.packing))
+            suspects = batch.answer(computed, shared=bool(self._engine.info.packing))
             if suspects:
-                lane.retries.extend([entry] for entry in suspects)
+                batch.lane.retries.extend([entry] for entry in suspects)
                 self._arrived.set()
             self._turns.budget.recover()
             self._cost.observe(len(batch.items), batch.width, computed.seconds)
-            lane.metrics.count_batch(batch.items, batch.width, computed.seconds)
-        except Exception as error:
-            log.error("the batcher failed on a batch", exc_info=error)
-            batch.fail(Internal("the batcher failed on the batch of this request"))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Batch:
-    """What a stream of the engine is at."""
-
-    lane: Lane
-    entries: list[Waiting]
-    items: list[TokenizedItem]
-    width: float
-    """Tokens that are computed for an item."""
-    outcome: asyncio.Future[Outcome]
-
-    def fail(self, error: SirdarError) -> None:
-        """All of its requests."""
-        for entry in self.entries:
-            entry.job.fail(error)
-
-
-def _answer(batch: _Batch, computed: ComputedBatch, *, shared: bool) -> list[Waiting]:
-    """Gives the rows out; those to compute again alone: NaN spreads in `shared` rows."""
-    metrics = batch.lane.metrics
-    wasted = 0
-    suspects = []
-    for entry, row, good in zip(batch.entries, computed.rows, computed.finite, strict=True):
-        if entry.job.done.done():
-            wasted += entry.tokens
-        elif good:
-            entry.answer(row)
-        elif shared and len(batch.entries) > 1:
-            suspects.append(entry)
-        else:
-            metrics.failed.inc()
-            entry.fail(
-                Internal("the model answered NaN or infinity", reason="MODEL_OUTPUT_NOT_FINITE")
-            )
-    if wasted:
-        metrics.wasted_tokens.inc(wasted)
-    return suspects
+            batch.lane.metrics.count_batch(batch.items, batch.width, computed.seconds)
 
 
 def _unloading() -> Unavailable:

@@ -33,13 +33,13 @@ class ComputedBatch:
     seconds: float
 
 
-Outcome: TypeAlias = ComputedBatch | Exception
+Outcome: TypeAlias = ComputedBatch | BaseException
 """Of a batch; the exception is what the engine raised."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Batch:
-    """What a thread is asked for."""
+class _Asked:
+    """A batch that a thread is to compute, and who waits for it."""
 
     items: Sequence[TokenizedItem]
     stream: int
@@ -57,7 +57,7 @@ class EngineThreads:
     def __init__(self, engine: Engine, pad_token_id: int) -> None:
         self._engine = engine
         self._pad_token_id = pad_token_id
-        self._streams: list[SimpleQueue[_Batch | None]] = [
+        self._streams: list[SimpleQueue[_Asked | None]] = [
             SimpleQueue() for _ in range(engine.info.streams)
         ]
         # An engine that hangs does not keep the process.
@@ -74,7 +74,7 @@ class EngineThreads:
     def run(self, items: Sequence[TokenizedItem], stream: int) -> asyncio.Future[Outcome]:
         """Begins a batch. Cancelled, the thread goes on to the end of it."""
         loop = asyncio.get_running_loop()
-        batch = _Batch(items, stream, loop, loop.create_future())
+        batch = _Asked(items, stream, loop, loop.create_future())
         self._streams[stream].put(batch)
         return batch.outcome
 
@@ -82,7 +82,7 @@ class EngineThreads:
         """Whether the engine can compute anything at all: the smallest batch that there is."""
         item = TokenizedItem(np.full(1, self._pad_token_id, np.int64), np.zeros(1, np.int64))
         outcome = await self.run([item], stream)
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             log.error("the engine fails whatever it is asked", exc_info=outcome)
             return False
         return True
@@ -97,18 +97,18 @@ class EngineThreads:
                     # Once in a model's life.
                     await asyncio.sleep(0.01)
 
-    def _serve(self, batches: "SimpleQueue[_Batch | None]") -> None:
+    def _serve(self, batches: "SimpleQueue[_Asked | None]") -> None:
         while (batch := batches.get()) is not None:
             outcome: Outcome
             try:
                 outcome = self._compute(batch)
-            except Exception as error:  # noqa: BLE001 - the batcher's to judge
+            except BaseException as error:  # noqa: BLE001 - without its thread a stream hangs
                 outcome = error
             # A loop that is closed waits for nothing.
             with contextlib.suppress(RuntimeError):
                 batch.loop.call_soon_threadsafe(_deliver, batch.outcome, outcome)
 
-    def _compute(self, batch: _Batch) -> ComputedBatch:
+    def _compute(self, batch: _Asked) -> ComputedBatch:
         started = time.perf_counter()
         rows = self._engine.run(TokenBatch.pad(batch.items, self._pad_token_id), batch.stream)
         finite: list[bool] = np.asarray(np.isfinite(rows).all(axis=1)).tolist()

@@ -137,12 +137,11 @@ class LengthQueue:
         else:
             plan = padded_plan(lengths, layout, budget, cost, usual)
         batch = [first, *(self._buckets[number][place] for number, place in plan.taken)]
-        # From the back, so that places stay what they are.
-        for number, place in sorted(plan.taken, reverse=True):
-            del self._buckets[number][place]
-        for number in {bucket_of(entry.tokens) for entry in batch}:
-            if not self._buckets[number]:
-                del self._buckets[number]
+        chosen: dict[int, set[int]] = {bucket_of(first.tokens): set()}
+        for number, place in plan.taken:
+            chosen.setdefault(number, set()).add(place)
+        for number, places in chosen.items():
+            self._take_out(number, places)
         for entry in batch:
             self._leave(entry)
         if not self.items:
@@ -151,6 +150,14 @@ class LengthQueue:
         self._batched_seconds = _REMEMBERED * self._batched_seconds + plan.seconds
         self._batched_tokens = _REMEMBERED * self._batched_tokens + plan.tokens
         return batch, Closed.FULL if plan.full else Closed.LENGTH
+
+    def _take_out(self, number: int, places: set[int]) -> None:
+        """In one go: taken out one by one, each item would move a long bucket's all others."""
+        bucket = self._buckets[number]
+        end = max(places, default=-1) + 1
+        bucket[:end] = [entry for place, entry in enumerate(bucket[:end]) if place not in places]
+        if not bucket:
+            del self._buckets[number]
 
     def _usual(self, cost: CostModel) -> float:
         """Seconds that batches took for a token of late."""

@@ -45,7 +45,7 @@ async def test_a_fault_of_the_batcher_costs_one_batch_not_the_server(
     engine.gate.set()
     async with running(engine) as batcher:
         with monkeypatch.context() as patch:
-            patch.setattr("services.inference.batcher._answer", None)
+            patch.setattr("services.inference.sealed_batch.SealedBatch.answer", None)
             with pytest.raises(Exception, match="batcher failed"):
                 await batcher.run([item(2)], INTERACTIVE)
         result = await batcher.run([item(3)], INTERACTIVE)
@@ -141,3 +141,20 @@ async def test_an_engine_that_fails_everything_makes_no_progress(
         monkeypatch.undo()
         await batcher.run([item(2)], INTERACTIVE)
         assert batcher.stuck_seconds == 0
+
+
+async def test_no_exception_ends_the_thread_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that is no Exception, as panics in native code are."""
+    engine = GatedEngine()
+    engine.gate.set()
+
+    def panic(batch: TokenBatch, stream: int) -> NDArray[np.float32]:
+        raise BaseException("panic")
+
+    async with running(engine) as batcher, asyncio.timeout(20):
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "run", panic)
+            failed = await batcher.run([item(2)], INTERACTIVE)
+        assert failed.failures[0].reason == "MODEL_FAILED"
+        result = await batcher.run([item(3)], INTERACTIVE)
+    assert result.rows[0, 0] == 3
