@@ -1,6 +1,7 @@
 """The one gRPC server that the four tiers are built on."""
 
 import asyncio
+import gc
 import math
 import os
 import signal
@@ -224,12 +225,24 @@ def run(tier: str, settings_class: type[S], wire: Wire[S]) -> None:
     except SirdarError as error:
         sys.exit(f"{tier}: {error.message}")
     configure_logging(tier, settings)
+    _keep_modules()
     try:
         uvloop.run(_run(tier, settings, wire))
     except SirdarError as error:
         log.error("cannot run", reason=error.reason, message=error.message)
         _exit(1)
     _exit(0)
+
+
+def _keep_modules() -> None:
+    """What was imported stays: the garbage collector looks through it no more.
+
+    A full collection did, with every call waiting, whenever enough had come and gone: 50 ms for
+    a retriever's 83,000 objects, 90 ms for a gateway's 125,000. What a server opens or loads
+    later may go again, and is still looked through.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _exit(code: int) -> None:
